@@ -1,0 +1,1 @@
+"""Inferno: an inference platform in one process."""

@@ -1,0 +1,265 @@
+"""Typed settings: defaults < TOML file < environment (`INFERNO_…`) < flags.
+
+Read once, at the start, by `load`; everything else receives a `Settings`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from inferno.core.errors import ConfigurationError
+from inferno.core.resources import EngineOptions
+
+ENVIRONMENT_PREFIX = "INFERNO_"
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+NotNegative = Annotated[int, msgspec.Meta(ge=0)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]  # 30 years: no timer can wait for ever
+
+
+class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of one model: a `[models."name"]` table; None takes the platform's default.
+
+    Args:
+        gpu_layers: layers offloaded to a GPU; -1 for all.
+        context_size: tokens that one request can hold.
+        batch_size: tokens evaluated in one step of prompt processing.
+        parallel: requests generated at once.
+        threads: CPU threads of the engine.
+        pinned: loaded at the start, never evicted.
+    """
+
+    gpu_layers: Annotated[int, msgspec.Meta(ge=-1)] | None = None
+    context_size: Positive | None = None
+    batch_size: Positive | None = None
+    parallel: Positive | None = None
+    threads: Positive | None = None
+    pinned: bool = False
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Every setting of the platform. Durations are in seconds, sizes in bytes.
+
+    Args:
+        host: address that both planes listen on.
+        port: of the inference API; 0 for any free port.
+        management_port: of the control plane; 0 for any free port.
+        data_dir: where the platform keeps all that it keeps.
+        models_dir: watched folder of model files; default `DATA_DIR/models`.
+        database_url: SQLAlchemy URL; default a SQLite file in `data_dir`.
+        auth: whether callers need credentials.
+        api_key: the first start's API key; generated where not set.
+        admin_password: the first start's admin password; generated where not set.
+        log_format: `console`, `json`, or `auto` (console on a terminal).
+        log_level: least severe level that is logged.
+        access_log: log every request, not only those that fail.
+        grace_period: how long running requests may take to finish at a shutdown.
+        max_body_bytes: larger request bodies are refused.
+        max_queue: requests that may wait for a replica, per model.
+        queue_timeout: how long a request may wait for a replica.
+        request_timeout: how long a request may take in all.
+        load_timeout: how long a model may take to load.
+        default_max_tokens: generated tokens where the request names no maximum.
+        load_on_demand: whether a request for a model that is not loaded loads it.
+        idle_unload_after: unloads a model that was not used for so long; 0 for never.
+        max_loaded_models: ceiling on models in memory; 0 for none.
+        max_model_memory_bytes: ceiling on the memory of all replicas; 0 for 80 % of the machine's.
+        bundled_model: whether the bundled model is served.
+        gpu_layers: engine default, see `ModelSettings`.
+        context_size: engine default, see `ModelSettings`.
+        batch_size: engine default, see `ModelSettings`.
+        parallel: engine default, see `ModelSettings`.
+        threads: engine default, see `ModelSettings`; default the machine's cores.
+        models: settings per model, by model id.
+    """
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    management_port: Port = 8085
+    data_dir: Path
+    models_dir: Path | None = None
+    database_url: str | None = None
+    auth: bool = True
+    api_key: str | None = None
+    admin_password: str | None = None
+    log_format: Literal["auto", "console", "json"] = "auto"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    access_log: bool = False
+    grace_period: Seconds = 30.0
+    max_body_bytes: Positive = 16 * 2**20
+    max_queue: NotNegative = 1000
+    queue_timeout: Seconds = 60.0
+    request_timeout: Seconds = 300.0
+    load_timeout: Seconds = 120.0
+    default_max_tokens: Positive = 512
+    load_on_demand: bool = True
+    idle_unload_after: Seconds = 1800.0
+    max_loaded_models: NotNegative = 0
+    max_model_memory_bytes: NotNegative = 0
+    bundled_model: bool = True
+    gpu_layers: Annotated[int, msgspec.Meta(ge=-1)] | None = None
+    context_size: Positive | None = None
+    batch_size: Positive | None = None
+    parallel: Positive | None = None
+    threads: Positive | None = None
+    models: dict[str, ModelSettings] = {}
+
+    @property
+    def models_path(self) -> Path:
+        """The watched folder of model files."""
+        return self.models_dir or self.data_dir / "models"
+
+    @property
+    def database(self) -> str:
+        """The URL of the database in use."""
+        return self.database_url or f"sqlite+aiosqlite:///{self.data_dir / 'inferno.db'}"
+
+    def engine_options(self, model: str) -> EngineOptions:
+        """Return how the engine runs a model: its own settings over the platform's defaults."""
+        own = self.models.get(model, ModelSettings())
+        names = EngineOptions.__struct_fields__
+        chosen = {name: getattr(own, name) for name in names}
+        return EngineOptions(**{k: getattr(self, k) if v is None else v for k, v in chosen.items()})
+
+    def pinned(self, model: str) -> bool:
+        """Return whether a model is loaded at the start and never evicted."""
+        return model in self.models and self.models[model].pinned
+
+
+def load(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    config: Path | None = None,
+) -> Settings:
+    """Read all sources and return the settings.
+
+    Args:
+        flags: values given on the command line, by setting name; None values are ignored.
+        environment: default `os.environ`.
+        config: the TOML file; default `INFERNO_CONFIG`, else `inferno/config.toml` in the user's
+            configuration folder, where that exists.
+
+    Raises:
+        ConfigurationError: an unknown key (the nearest known one is named), a value of the wrong
+            type or out of range, or a file that cannot be read.
+    """
+    environment = os.environ if environment is None else environment
+    values: dict[str, Any] = {"data_dir": str(_user_folder(environment, "XDG_DATA_HOME"))}
+    values.update(_from_file(config, environment))
+    values.update(_from_environment(environment))
+    values.update({k: v for k, v in (flags or {}).items() if v is not None})
+    for name in ("data_dir", "models_dir"):
+        if isinstance(values.get(name), str | Path):
+            values[name] = str(Path(values[name]).expanduser().absolute())
+    return _convert(values, "the command line or defaults")
+
+
+def _user_folder(environment: Mapping[str, str], variable: str) -> Path:
+    """Return Inferno's folder under an XDG base directory (XDG Base Directory Specification)."""
+    fallback = {"XDG_DATA_HOME": ".local/share", "XDG_CONFIG_HOME": ".config"}[variable]
+    base = environment.get(variable) or str(Path(environment.get("HOME", "~")) / fallback)
+    return Path(base).expanduser() / "inferno"
+
+
+def _from_file(config: Path | None, environment: Mapping[str, str]) -> dict[str, Any]:
+    """Read the TOML file; relative folders in it are relative to the file."""
+    named = config or (Path(p) if (p := environment.get("INFERNO_CONFIG")) else None)
+    path = named or _user_folder(environment, "XDG_CONFIG_HOME") / "config.toml"
+    if named is None and not path.is_file():
+        return {}
+    try:
+        values = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: not TOML: {error}") from None
+    _check_names(values, Settings.__struct_fields__, str(path))
+    _check_model_tables(values.get("models"), path)
+    _convert({"data_dir": "", **values}, str(path), strict=True)
+    for name in ("data_dir", "models_dir"):
+        if name in values:
+            values[name] = str(path.parent / Path(values[name]).expanduser())
+    return values
+
+
+def _check_model_tables(tables: Any, path: Path) -> None:
+    """Name unknown keys of `[models."name"]`; wrong types are for the conversion to find."""
+    for model, table in tables.items() if isinstance(tables, dict) else ():
+        if isinstance(table, dict):
+            _check_names(table, ModelSettings.__struct_fields__, f'{path}: [models."{model}"]')
+
+
+_KUBERNETES_SERVICE_LINK = re.compile(r"INFERNO_(?:[A-Z0-9_]*_)?(?:SERVICE_|PORT_\d+_)")
+_KUBERNETES_PORT = re.compile(r"(?:tcp|udp|sctp)://")
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Pick the `INFERNO_…` variables.
+
+    Kubernetes puts `INFERNO_PORT=tcp://…` and the like into every pod beside a Service of that
+    name; those are not ours.
+    """
+    names: dict[str, str] = {}
+    for variable, text in environment.items():
+        if not variable.startswith(ENVIRONMENT_PREFIX) or variable == "INFERNO_CONFIG":
+            continue
+        if _KUBERNETES_SERVICE_LINK.match(variable) or _KUBERNETES_PORT.match(text):
+            continue
+        names[variable.removeprefix(ENVIRONMENT_PREFIX).lower()] = text
+    settable = [n for n in Settings.__struct_fields__ if n != "models"]
+    _check_names(names, settable, "environment", shown=lambda n: ENVIRONMENT_PREFIX + n.upper())
+    values = {name: text for name, text in names.items() if text != ""}
+    _convert({"data_dir": "", **values}, "environment")
+    return values
+
+
+def _check_names(
+    given: Iterable[str],
+    known: Iterable[str],
+    source: str,
+    shown: Any = lambda name: name,
+) -> None:
+    known = list(known)
+    for name in given:
+        if name in known:
+            continue
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0)
+        raise ConfigurationError(
+            f"{source}: unknown setting '{shown(name)}'; did you mean '{shown(near[0])}'?"
+        )
+
+
+def _convert(values: Mapping[str, Any], source: str, *, strict: bool = False) -> Settings:
+    try:
+        return msgspec.convert(values, Settings, strict=strict, dec_hook=_decode)
+    except msgspec.ValidationError as error:
+        problem, _, path = str(error).partition(" - at `$")
+        name = path.strip(".`")
+        raise ConfigurationError(f"{source}: setting '{name}': {_advice(name, problem)}") from None
+
+
+def _advice(name: str, problem: str) -> str:
+    """Return what msgspec found wrong, and what would be right where it does not say so."""
+    wanted = get_type_hints(Settings).get(name)
+    if wanted is bool:
+        return f"{problem}; write true or false"
+    if get_origin(wanted) is Literal:
+        return f"{problem}; choose one of {', '.join(get_args(wanted))}"
+    return problem
+
+
+def _decode(wanted: type, value: Any) -> Any:
+    """Decode the one type of a setting that msgspec does not know."""
+    if wanted is Path and isinstance(value, str):
+        return Path(value)
+    raise TypeError(f"Expected a path, got {type(value).__name__}")
