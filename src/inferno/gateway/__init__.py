@@ -1,0 +1,1 @@
+"""From a model name to a replica's answer: endpoints, admission, forwarding."""

@@ -1,0 +1,1 @@
+"""The HTTP kit that all APIs share: request ids, bodies, errors, streams."""
