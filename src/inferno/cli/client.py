@@ -1,0 +1,163 @@
+"""A small HTTP client for the inference API, on the standard library.
+
+The command line makes a handful of calls and must start at once, so it uses `http.client`.
+Every failure is a `CommandFailed` that says what the server said.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from inferno.cli.errors import CommandFailed
+from inferno.version import __version__
+
+CONNECT_TIMEOUT = 10.0
+"""Seconds until a server that does not take the connection counts as gone."""
+
+
+class Client:
+    """Calls one server.
+
+    Args:
+        url: base of the inference API, `http://127.0.0.1:8080`.
+        api_key: sent as a bearer token; None sends no credentials.
+        timeout: seconds between two parts of an answer; None waits, since a model may load.
+    """
+
+    def __init__(self, url: str, api_key: str | None = None, timeout: float | None = None) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise CommandFailed(f"'{url}' is not a URL like http://127.0.0.1:8080", exit_code=2)
+        self.url = url.rstrip("/")
+        self._parts = parts
+        self._api_key = api_key
+        self._timeout = timeout
+
+    def get(self, path: str) -> Any:
+        """Return the JSON answer of a GET."""
+        return self._call("GET", path, None)
+
+    def post(self, path: str, body: Any = None) -> Any:
+        """Return the JSON answer of a POST; a body of None is sent as no body."""
+        return self._call("POST", path, body)
+
+    @contextmanager
+    def events(self, path: str, body: Any) -> Iterator[Iterator[Any]]:
+        """POST and yield the JSON values of the event stream, up to `[DONE]`.
+
+        Leaving the block early closes the connection, which cancels the work at the server.
+        """
+        with self._response("POST", path, body) as response:
+            yield _events(response)
+
+    def _call(self, method: str, path: str, body: Any) -> Any:
+        with self._response(method, path, body) as response:
+            text = response.read()
+        try:
+            return json.loads(text)
+        except ValueError:
+            raise CommandFailed(f"{self.url}{path} did not answer with JSON") from None
+
+    @contextmanager
+    def _response(self, method: str, path: str, body: Any) -> Iterator[http.client.HTTPResponse]:
+        """Send a request and yield the response if it is a success."""
+        try:
+            with closing(self._connect()) as connection:
+                content = None if body is None else json.dumps(body).encode()
+                target = self._parts.path.rstrip("/") + path
+                connection.request(method, target, content, self._headers(content))
+                with closing(connection.getresponse()) as response:
+                    if response.status >= 400:
+                        raise _failure(response)
+                    yield response
+        except (OSError, http.client.HTTPException) as error:
+            raise CommandFailed(f"{self.url}: {_reason(error)}") from None
+
+    def _connect(self) -> http.client.HTTPConnection:
+        secure = self._parts.scheme == "https"
+        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        host = self._parts.hostname or ""
+        connection = kind(host, self._port(), timeout=CONNECT_TIMEOUT)
+        connection.connect()
+        connection.sock.settimeout(self._timeout)
+        return connection
+
+    def _port(self) -> int | None:
+        try:
+            return self._parts.port
+        except ValueError:
+            raise CommandFailed(f"'{self.url}' has no valid port", exit_code=2) from None
+
+    def _headers(self, content: bytes | None) -> dict[str, str]:
+        headers = {"User-Agent": f"inferno-cli/{__version__}"}
+        if content is not None:
+            headers["Content-Type"] = "application/json"
+        if self._api_key:
+            headers["Authorization"] = f"Bearer {self._api_key}"
+        return headers
+
+
+def _reason(error: OSError | http.client.HTTPException) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, http.client.HTTPException | ConnectionResetError):
+        return "the connection was closed before the answer was complete"
+    return error.strerror or str(error)
+
+
+def _events(response: http.client.HTTPResponse) -> Iterator[Any]:
+    """Yield the data of server-sent events; raise for an error event or an early end."""
+    data: list[str] = []
+    for raw in response:
+        line = raw.decode("utf-8", "replace").rstrip("\r\n")
+        if line.startswith("data:"):
+            data.append(line[5:].removeprefix(" "))
+        if line or not data:  # only an empty line ends an event
+            continue
+        text, data = "\n".join(data), []
+        if text == "[DONE]":
+            return
+        yield _event(text)
+    raise http.client.IncompleteRead(b"")
+
+
+def _event(text: str) -> Any:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        raise CommandFailed("the server sent an event that is not JSON") from None
+    if isinstance(value, dict) and value.get("error"):
+        raise CommandFailed(error_message(value) or "the server failed while it answered")
+    return value
+
+
+def _failure(response: http.client.HTTPResponse) -> CommandFailed:
+    """Make the error of an answer with an error status."""
+    try:
+        body = json.loads(response.read())
+    except ValueError:
+        body = None
+    message = error_message(body) or f"the server answered {response.status} {response.reason}"
+    if response.status == http.HTTPStatus.UNAUTHORIZED:
+        message = f"{message.rstrip('.')} (give a key with INFERNO_API_KEY)"
+    return CommandFailed(message)
+
+
+def error_message(body: Any) -> str | None:
+    """Return what an error answer says, in either of the API's envelopes."""
+    error = body.get("error") if isinstance(body, dict) else None
+    if isinstance(error, str):
+        return error
+    if not isinstance(error, dict) or not isinstance(error.get("message"), str):
+        return None
+    message: str = error["message"]
+    details = error.get("details")
+    available = details.get("available_models") if isinstance(details, dict) else None
+    if available and isinstance(available, list):
+        message = f"{message.rstrip('.')} (available: {', '.join(map(str, available))})"
+    return message
