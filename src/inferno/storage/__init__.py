@@ -1,0 +1,1 @@
+"""Tables, migrations and the resource store, over SQLite and Postgres."""
