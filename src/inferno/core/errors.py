@@ -15,6 +15,7 @@
     ├── ModelNotLoaded              known model, loading on demand is off
     ├── ModelLoadFailed             the replica could not start; says why
     ├── InferenceFailed             the replica failed while it worked
+    ├── InstallFailed               a model could not be fetched (`models.transfer`)
     ├── Overloaded                  queues are full or the platform is draining
     ├── DeadlineExceeded            the time allowed for the request ran out
     └── ConfigurationError          settings that cannot work; raised at start

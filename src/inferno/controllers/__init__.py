@@ -1,0 +1,1 @@
+"""Level-triggered loops that make desired state real; plans are pure functions."""
