@@ -1,0 +1,181 @@
+"""The data plane's picture of what is served, kept fresh by watching the store.
+
+It holds no truth: services and pods are the store's. The endpoint table follows them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import structlog
+
+from inferno.core.errors import (
+    Expired,
+    InfernoError,
+    ModelLoadFailed,
+    ModelNotFound,
+    Overloaded,
+)
+from inferno.core.resources import LOAD_REQUESTED_ANNOTATION, InferenceService, Pod, Resource
+from inferno.gateway.endpoints import Endpoint, EndpointTable
+from inferno.gateway.upstream import Address
+from inferno.storage.base import ResourceStore
+
+R = TypeVar("R", bound=Resource)
+
+log = structlog.get_logger(__name__)
+
+
+class Directory:
+    """Services and pods by name, and the endpoints that follow from them.
+
+    Args:
+        store: where they are watched.
+        endpoints: the table to keep.
+        key_of: the key that opens a replica, by pod uid.
+    """
+
+    def __init__(
+        self, store: ResourceStore, endpoints: EndpointTable, *, key_of: Callable[[str], str]
+    ) -> None:
+        self._store = store
+        self._endpoints = endpoints
+        self._key_of = key_of
+        self.services: dict[str, InferenceService] = {}
+        self.pods: dict[str, Pod] = {}
+        self._changed = asyncio.Event()
+
+    def service(self, model: str) -> InferenceService:
+        """Return a served model.
+
+        Raises:
+            ModelNotFound: there is none of that name; lists those there are.
+        """
+        service = self.services.get(model)
+        if service is None:
+            raise ModelNotFound(model, sorted(self.services))
+        return service
+
+    def pods_of(self, model: str) -> list[Pod]:
+        """Return the replicas of a model, ready or not."""
+        return [pod for pod in self.pods.values() if pod.spec.service == model]
+
+    def is_loaded(self, model: str) -> bool:
+        """Return whether a replica of the model can answer."""
+        return any(pod.status.phase == "Ready" for pod in self.pods_of(model))
+
+    def load_failure(self, model: str) -> ModelLoadFailed | None:
+        """Return why a model that is wanted cannot be loaded, if it was tried and failed.
+
+        Only replicas made for the service as it now is, and for the latest request to load it,
+        speak for it.
+        """
+        service = self.services.get(model)
+        if service is None:
+            return None
+        tried = [pod for pod in self.pods_of(model) if _made_for(pod, service)]
+        failed = [pod for pod in tried if pod.status.phase == "Failed"]
+        if not failed or len(failed) < len(tried):
+            return None
+        status = failed[-1].status
+        return ModelLoadFailed(model, reason=status.reason, message=status.message)
+
+    async def changed(self) -> None:
+        """Wait until anything changes."""
+        await self._changed.wait()
+
+    @asynccontextmanager
+    async def following(self) -> AsyncIterator[None]:
+        """Keep the picture fresh while the block runs; it is complete when the block begins."""
+        ready = [asyncio.Event(), asyncio.Event()]
+        async with asyncio.TaskGroup() as tasks:
+            followers = [
+                tasks.create_task(
+                    self._follow(InferenceService, self.services, self._on_service, ready[0])
+                ),
+                tasks.create_task(self._follow(Pod, self.pods, self._on_pod, ready[1])),
+            ]
+            for event in ready:
+                await event.wait()
+            yield
+            for follower in followers:
+                follower.cancel()
+
+    async def _follow(
+        self,
+        kind: type[R],
+        known: dict[str, R],
+        on_change: Callable[[R, bool], None],
+        ready: asyncio.Event,
+    ) -> None:
+        """List, then watch; list again when the history has gone."""
+        while True:
+            listed, version = await self._store.list(kind)
+            present = {resource.metadata.name for resource in listed}
+            for name in known.keys() - present:
+                on_change(known.pop(name), True)
+            for resource in listed:
+                known[resource.metadata.name] = resource
+                on_change(resource, False)
+            ready.set()
+            self._notify()
+            try:
+                async for event in self._store.watch(kind, since=version):
+                    gone = event.type == "DELETED"
+                    if gone:
+                        known.pop(event.resource.metadata.name, None)
+                    else:
+                        known[event.resource.metadata.name] = event.resource
+                    on_change(event.resource, gone)
+                    self._notify()
+            except Expired:
+                log.info("watch_expired", kind=kind.KIND.kind)
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _on_service(self, service: InferenceService, gone: bool) -> None:
+        name = service.metadata.name
+        if gone:
+            self._endpoints.drop(name, lambda: ModelNotFound(name, sorted(self.services)))
+
+    def _on_pod(self, pod: Pod, gone: bool) -> None:
+        line = self._endpoints.line(pod.spec.service)
+        present = line.endpoints.get(pod.metadata.name)
+        usable = not gone and pod.status.phase == "Ready" and not pod.metadata.deletion_timestamp
+        address = Address(pod.status.host, pod.status.port) if usable else None
+        if present is not None and present.address != address:
+            line.remove(pod.metadata.name)
+            present = None
+        if address is not None and present is None:
+            line.add(self._endpoint(pod, address))
+        if not line.endpoints and self.load_failure(pod.spec.service) is not None:
+            line.fail(lambda: self._failure_or_retry(pod.spec.service))
+
+    def _failure_or_retry(self, model: str) -> InfernoError:
+        return self.load_failure(model) or Overloaded(f"Model '{model}' is being loaded again.")
+
+    def _endpoint(self, pod: Pod, address: Address) -> Endpoint:
+        key = self._key_of(pod.metadata.uid)
+        return Endpoint(
+            name=pod.metadata.name,
+            model=pod.spec.service,
+            address=address,
+            authorization=b"Bearer " + key.encode("ascii"),
+            # Twice the slots: the engine always has the next request at hand, and what waits
+            # longer waits here, where leaving costs the engine nothing.
+            capacity=max(2, 2 * pod.status.parallel),
+            context_size=pod.status.context_size,
+            capabilities=frozenset(pod.status.capabilities),
+        )
+
+
+def _made_for(pod: Pod, service: InferenceService) -> bool:
+    """Whether a replica was made for the service's present model and latest load request."""
+    asked = service.metadata.annotations.get(LOAD_REQUESTED_ANNOTATION)
+    answered = pod.metadata.annotations.get(LOAD_REQUESTED_ANNOTATION)
+    return pod.spec.model == service.spec.predictor.model and asked == answered

@@ -1,0 +1,269 @@
+"""Forwarding: one request to one replica, and its answer back as it comes.
+
+A request is tried again on another endpoint only before the first byte of an answer. Whoever
+stops reading an `Answer` (the client left, the deadline passed) closes the connection to the
+replica, which is how the replica learns that the work is no longer wanted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import msgspec
+import structlog
+
+from inferno.core.errors import (
+    ContextLengthExceeded,
+    DeadlineExceeded,
+    InferenceFailed,
+    InfernoError,
+    InvalidRequest,
+    Overloaded,
+    Unsupported,
+)
+from inferno.gateway.endpoints import Endpoint, EndpointTable, Line
+from inferno.gateway.residency import Residency
+from inferno.gateway.upstream import (
+    ConnectFailed,
+    ConnectionLost,
+    UpstreamClient,
+    UpstreamError,
+    UpstreamResponse,
+)
+from inferno.limits.tally import Tally
+
+log = structlog.get_logger(__name__)
+
+ATTEMPTS = 3
+SUSPECT_SECONDS = 1.0
+MAX_ERROR_BYTES = 64 * 1024
+MAX_ANSWER_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request for a replica.
+
+    Args:
+        model: the model's name.
+        path: of the replica's API (`/v1/chat/completions`).
+        body: JSON, as the replica takes it.
+        request_id: passed on, so that both logs can be read together.
+        needs: capabilities that the replica must have, each with the field that asks for it.
+        tally: what it takes, filled in as the answer comes.
+    """
+
+    model: str
+    path: bytes
+    body: bytes
+    request_id: str
+    needs: Mapping[str, str] = field(default_factory=dict)
+    tally: Tally = field(default_factory=Tally)
+
+
+class Answer:
+    """A replica's answer with status 200; iterate for pieces as they come, or `read` it."""
+
+    def __init__(self, response: UpstreamResponse, tally: Tally) -> None:
+        self._response = response
+        self.tally = tally
+
+    async def read(self) -> bytes:
+        """Return the whole body.
+
+        Raises:
+            InferenceFailed: the replica broke off.
+        """
+        try:
+            return await self._response.read(MAX_ANSWER_BYTES)
+        except UpstreamError as error:
+            raise broken_off(error) from error
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Yield pieces of the body as they arrive.
+
+        Raises:
+            InferenceFailed: the replica broke off.
+        """
+        try:
+            async for piece in self._response:
+                yield piece
+        except UpstreamError as error:
+            raise broken_off(error) from error
+
+
+class Forwarder:
+    """Sends calls to replicas.
+
+    Args:
+        endpoints: who can answer.
+        residency: asked for models that are not loaded.
+        client: the HTTP client.
+        queue_timeout: seconds that a call may wait for a replica that is loaded.
+        load_timeout: seconds that it may wait when the model has to be loaded first.
+        request_timeout: seconds that a call may take in all, its answer included.
+    """
+
+    def __init__(
+        self,
+        endpoints: EndpointTable,
+        residency: Residency,
+        client: UpstreamClient,
+        *,
+        queue_timeout: float,
+        load_timeout: float,
+        request_timeout: float,
+    ) -> None:
+        self._endpoints = endpoints
+        self._residency = residency
+        self._client = client
+        self._queue_timeout = queue_timeout
+        self._load_timeout = load_timeout
+        self._request_timeout = request_timeout
+
+    @asynccontextmanager
+    async def open(self, call: Call) -> AsyncIterator[Answer]:
+        """Send a call; the block has the answer. Leaving the block early cancels the work.
+
+        Raises:
+            ModelNotFound, ModelNotLoaded, ModelLoadFailed: nobody can answer for the model.
+            Overloaded: too many wait, or the wait took too long.
+            Unsupported: the replica lacks what the call needs.
+            InvalidRequest: the replica refused the input.
+            InferenceFailed: the replica failed.
+            DeadlineExceeded: the answer took too long.
+        """
+        try:
+            async with asyncio.timeout(self._request_timeout):
+                async with self._sent(call) as answer:
+                    yield answer
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"The request took longer than {self._request_timeout:g} seconds."
+            ) from None
+
+    @asynccontextmanager
+    async def _sent(self, call: Call) -> AsyncIterator[Answer]:
+        for attempt in range(1, ATTEMPTS + 1):
+            line = self._endpoints.line(call.model)
+            endpoint = await self._acquire(line, call.model)
+            try:
+                check_capabilities(call, endpoint)
+                try:
+                    response = await self._request(endpoint, call)
+                except (ConnectFailed, ConnectionLost) as error:
+                    line.suspect(endpoint, SUSPECT_SECONDS)
+                    log.warning(
+                        "replica_unreachable",
+                        replica=endpoint.name,
+                        attempt=attempt,
+                        request_id=call.request_id,
+                        error=str(error),
+                    )
+                    if attempt == ATTEMPTS:
+                        raise broken_off(error) from error
+                    continue
+                except UpstreamError as error:
+                    raise broken_off(error) from error
+                async with response:
+                    if response.status != 200:
+                        raise await refusal(response)
+                    call.tally.begun = True
+                    yield Answer(response, call.tally)
+                return
+            finally:
+                line.release(endpoint)
+
+    async def _acquire(self, line: Line, model: str) -> Endpoint:
+        """Wait in line; a model that is not loaded is asked for first."""
+        allowed = self._queue_timeout
+        if not line.endpoints:
+            await self._residency.ensure_wanted(model)
+            allowed += self._load_timeout
+        try:
+            async with asyncio.timeout(allowed):
+                return await line.acquire()
+        except TimeoutError:
+            raise Overloaded(
+                f"No replica of model '{model}' was free within {allowed:g} seconds.",
+                retry_after=5,
+            ) from None
+
+    async def _request(self, endpoint: Endpoint, call: Call) -> UpstreamResponse:
+        headers = [
+            (b"authorization", endpoint.authorization),
+            (b"content-type", b"application/json"),
+            (b"x-request-id", call.request_id.encode("ascii")),
+        ]
+        return await self._client.request(
+            endpoint.address, b"POST", call.path, headers, call.body, response_timeout=None
+        )
+
+
+def check_capabilities(call: Call, endpoint: Endpoint) -> None:
+    """Refuse what the replica's engine would silently ignore.
+
+    Raises:
+        Unsupported: names the field.
+    """
+    for capability, name in call.needs.items():
+        if capability not in endpoint.capabilities:
+            raise Unsupported(
+                f"Model '{call.model}' does not support '{name}'.", field=name, model=call.model
+            )
+
+
+def broken_off(error: UpstreamError) -> InferenceFailed:
+    """Say that the replica went away while it worked."""
+    return InferenceFailed(
+        "The replica that worked on the request failed; the request may be tried again.",
+        cause=type(error).__name__,
+    )
+
+
+class _ErrorBody(msgspec.Struct):
+    message: str = ""
+    type: str = ""
+    n_prompt_tokens: int = 0
+    n_ctx: int = 0
+
+
+class _ErrorEnvelope(msgspec.Struct):
+    error: _ErrorBody
+
+
+_errors: msgspec.json.Decoder[_ErrorEnvelope] = msgspec.json.Decoder(_ErrorEnvelope)
+
+
+async def refusal(response: UpstreamResponse) -> InfernoError:
+    """Return the core error that a replica's error answer stands for."""
+    try:
+        body = await response.read(MAX_ERROR_BYTES)
+    except UpstreamError as error:
+        return broken_off(error)
+    return replica_error(response.status, body)
+
+
+def replica_error(status: int, body: bytes) -> InfernoError:
+    """Translate a replica's status and OpenAI-style error body.
+
+    Args:
+        status: HTTP status; 200 for an error inside a stream.
+        body: the error's JSON.
+    """
+    try:
+        error = _errors.decode(body).error
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        error = _ErrorBody()
+    if error.type == "exceed_context_size_error":
+        return ContextLengthExceeded(prompt_tokens=error.n_prompt_tokens, context_size=error.n_ctx)
+    if error.type == "not_supported_error":
+        return Unsupported(error.message)
+    if status in (400, 422):
+        return InvalidRequest(error.message or "The replica refused the request.")
+    if status in (429, 503):
+        return Overloaded(error.message or "The replica is busy.")
+    return InferenceFailed(error.message or "The replica failed.", replica_status=status)

@@ -1,0 +1,72 @@
+"""Where a request comes from, behind proxies that are trusted and no others."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+
+from starlette.types import Scope
+
+from inferno.core.errors import ConfigurationError
+from inferno.web.exchange import header_of
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+UNKNOWN = "unknown"
+
+
+def networks(texts: Sequence[str]) -> tuple[Network, ...]:
+    """Return the networks that a setting names (`10.0.0.0/8`, `127.0.0.1`).
+
+    Raises:
+        ConfigurationError: one is no network.
+    """
+    try:
+        return tuple(ipaddress.ip_network(text.strip()) for text in texts)
+    except ValueError as error:
+        raise ConfigurationError(f"trusted_proxies: {error}") from None
+
+
+def client_address(scope: Scope, trusted: Sequence[Network]) -> str:
+    """Return the address of whoever sent a request.
+
+    `X-Forwarded-For` is believed only as far as it was written by trusted proxies: from the right,
+    the first address that is not one of theirs. Everything further left is the sender's claim.
+    """
+    client = scope.get("client")
+    address = str(client[0]) if client else UNKNOWN
+    if not trusted or not _is_in(address, trusted):
+        return address
+    forwarded = header_of(scope, b"x-forwarded-for") or b""
+    for claimed in reversed(forwarded.decode("latin-1").split(",")):
+        parsed = _parsed(claimed)
+        if parsed is None:
+            return address
+        address = str(parsed)
+        if not _is_in(address, trusted):
+            return address
+    return address
+
+
+def limit_subject(address: str) -> str:
+    """Return what requests without credentials count against.
+
+    One customer has a whole /64 of IPv6 addresses; they count as one.
+    """
+    parsed = _parsed(address)
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if parsed.ipv4_mapped is not None:
+            return f"address:{parsed.ipv4_mapped}"
+        return f"address:{ipaddress.ip_network((parsed, 64), strict=False)}"
+    return f"address:{address}"
+
+
+def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(text.strip().strip("[]"))
+    except ValueError:
+        return None
+
+
+def _is_in(address: str, trusted: Sequence[Network]) -> bool:
+    parsed = _parsed(address)
+    return parsed is not None and any(parsed in network for network in trusted)

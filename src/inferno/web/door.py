@@ -1,0 +1,171 @@
+"""The outermost ASGI layer of every API: request id, error envelope, access log."""
+
+from __future__ import annotations
+
+import math
+import re
+import secrets
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from inferno.core.errors import InfernoError
+from inferno.web.errors import status_of
+from inferno.web.exchange import ClientDisconnected, Header, header_of
+
+_ACCEPTABLE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+
+Render = Callable[[InfernoError, Scope], tuple[int, list[Header], bytes]]
+"""Turns an error into status, headers and body of the API's own envelope."""
+
+SECURITY_HEADERS: tuple[Header, ...] = (
+    (b"api-version", b"1.0"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+)
+"""On every response: the API's version, and what browsers should not do with it."""
+
+EXPOSED_HEADERS = (
+    "X-Request-ID",
+    "API-Version",
+    "Retry-After",
+    "X-RateLimit-Limit",
+    "X-RateLimit-Remaining",
+    "X-RateLimit-Reset",
+    "X-RateLimit-Reset-After",
+)
+"""Headers that pages of other origins may read, where such pages may call at all."""
+
+log = structlog.get_logger(__name__)
+
+
+class Standing(Protocol):
+    """How a caller stands with its limits."""
+
+    @property
+    def limit(self) -> int:
+        """Requests in the window."""
+
+    @property
+    def remaining(self) -> int:
+        """How many more fit now."""
+
+    @property
+    def reset_after(self) -> float:
+        """Seconds until one more fits than now."""
+
+
+def rate_limit_headers(standing: Standing | None) -> list[Header]:
+    """Return seed 001's `X-RateLimit-…` headers; none where nothing is limited."""
+    if standing is None:
+        return []
+    after = math.ceil(standing.reset_after)
+    return [
+        (b"x-ratelimit-limit", b"%d" % standing.limit),
+        (b"x-ratelimit-remaining", b"%d" % standing.remaining),
+        (b"x-ratelimit-reset", b"%d" % (math.ceil(time.time()) + after)),
+        (b"x-ratelimit-reset-after", b"%d" % after),
+    ]
+
+
+def request_id_of(scope: Scope) -> str:
+    """Return the caller's `X-Request-ID` where it is safe to repeat, else a new id."""
+    given = header_of(scope, b"x-request-id")
+    if given is not None and _ACCEPTABLE_ID.fullmatch(given):
+        return given.decode("ascii")
+    return f"req_{secrets.token_hex(12)}"
+
+
+class Door:
+    """ASGI middleware that every request goes through, in and out.
+
+    Args:
+        app: what is behind the door.
+        render: the API's error envelope.
+        access_log: log every request, not only those that fail.
+    """
+
+    def __init__(self, app: ASGIApp, *, render: Render, access_log: bool) -> None:
+        self._app = app
+        self._render = render
+        self._access_log = access_log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; lifespan messages pass through."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = time.perf_counter()
+        request_id = request_id_of(scope)
+        scope.setdefault("state", {})["request_id"] = request_id
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (b"x-request-id", request_id.encode("ascii")),
+                    *SECURITY_HEADERS,
+                    *rate_limit_headers(scope["state"].get("standing")),
+                ]
+            await send(message)
+
+        error: BaseException | None = None
+        try:
+            await self._app(scope, receive, send_with_id)
+        except ClientDisconnected:
+            log.info("client_disconnected", request_id=request_id, path=scope["path"])
+        except InfernoError as known:
+            error = known
+        except Exception as unknown:
+            log.exception("unexpected_error", request_id=request_id, path=scope["path"])
+            error = InfernoError("An internal error occurred; the log has it under the request id.")
+            error.__cause__ = unknown
+        if error is not None:
+            await self._refuse(error, scope, send_with_id, started=status != 0)
+        self._log(scope, request_id, status, time.perf_counter() - begun, error)
+
+    async def _refuse(
+        self, error: BaseException, scope: Scope, send: Send, *, started: bool
+    ) -> None:
+        """Send the error's envelope, or break off a response that has begun."""
+        if started or not isinstance(error, InfernoError):
+            # The head is out: only a broken connection tells the client that the body is not
+            # whole. uvicorn closes it when the app raises.
+            raise error
+        status, headers, body = self._render(error, scope)
+        length = (b"content-length", b"%d" % len(body))
+        await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+        await send({"type": "http.response.body", "body": body})
+
+    def _log(
+        self,
+        scope: Scope,
+        request_id: str,
+        status: int,
+        seconds: float,
+        error: BaseException | None,
+    ) -> None:
+        failed = isinstance(error, InfernoError) and status_of(error) >= 500
+        if not (self._access_log or error is not None):
+            return
+        emit = log.warning if failed else log.info
+        # Messages of refused input may repeat the input; only our own failures are spelt out.
+        reason = {"error": type(error).__name__} if error else {}
+        if failed:
+            reason["message"] = str(error)
+        emit(
+            "request",
+            request_id=request_id,
+            method=scope["method"],
+            path=scope["path"],
+            status=status,
+            duration_ms=round(seconds * 1000, 2),
+            **reason,
+        )

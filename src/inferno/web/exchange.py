@@ -1,0 +1,214 @@
+"""One HTTP request and its response, straight on ASGI.
+
+Starlette's `Request` and `StreamingResponse` cost a task hop per chunk; the data plane needs
+neither. An `Exchange` reads a bounded body, writes a response in one piece or in many, and
+knows when the client has left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+from starlette.types import Message, Receive, Scope, Send
+
+from inferno.core.errors import InvalidRequest, PayloadTooLarge
+
+Header = tuple[bytes, bytes]
+JSON_TYPE: Header = (b"content-type", b"application/json")
+EVENT_STREAM: tuple[Header, ...] = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
+
+_encoder = msgspec.json.Encoder()
+_WHERE = re.compile(r"(.*) - at (?:`key` in )?`\$(.*)`", re.DOTALL)
+
+
+class ClientDisconnected(Exception):
+    """The client closed the connection before it had its answer."""
+
+
+class Exchange:
+    """A request with its response.
+
+    Args:
+        scope: ASGI scope; `scope["state"]` carries what earlier doors found out.
+        receive: ASGI receive.
+        send: ASGI send.
+        max_body_bytes: largest body that is read, in bytes.
+    """
+
+    __slots__ = ("_receive", "_send", "max_body_bytes", "scope", "started")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, *, max_body_bytes: int) -> None:
+        self.scope = scope
+        self._receive = receive
+        self._send = send
+        self.max_body_bytes = max_body_bytes
+        self.started = False
+
+    @property
+    def request_id(self) -> str:
+        """The request's id, as in `X-Request-ID`."""
+        return str(self.scope["state"]["request_id"])
+
+    @property
+    def path_params(self) -> dict[str, str]:
+        """What the route's placeholders matched."""
+        return dict(self.scope.get("path_params", {}))
+
+    def header(self, name: bytes) -> bytes | None:
+        """Return the first header of that lower-case name."""
+        return header_of(self.scope, name)
+
+    async def body(self) -> bytes:
+        """Read the whole body.
+
+        Raises:
+            PayloadTooLarge: as soon as the announced or the received size is over the limit;
+                what is still to come is not read.
+            ClientDisconnected: the client left before the end.
+        """
+        announced = self.header(b"content-length")
+        if announced is not None and int(announced) > self.max_body_bytes:
+            raise PayloadTooLarge(limit=self.max_body_bytes)
+        message = await self._receive_body()
+        if not message.get("more_body", False):
+            return bytes(self._checked(message.get("body", b"")))
+        parts = bytearray(message.get("body", b""))
+        while message.get("more_body", False):
+            message = await self._receive_body()
+            parts += message.get("body", b"")
+            self._checked(parts)
+        return bytes(parts)
+
+    async def _receive_body(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnected
+        return message
+
+    def _checked(self, body: Any) -> Any:
+        if len(body) > self.max_body_bytes:
+            raise PayloadTooLarge(limit=self.max_body_bytes)
+        return body
+
+    @asynccontextmanager
+    async def client_present(self) -> AsyncIterator[None]:
+        """Cancel the enclosed work when the client leaves; call it after `body`.
+
+        Raises:
+            ClientDisconnected: the client left while the work was going on.
+        """
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - an ASGI app always runs in a task
+        left = False
+
+        async def watch() -> None:
+            nonlocal left
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
+            left = True
+            task.cancel()
+
+        watcher = asyncio.get_running_loop().create_task(watch())
+        try:
+            yield
+        except asyncio.CancelledError:
+            if left and task.uncancel() == 0:
+                raise ClientDisconnected from None
+            raise
+        finally:
+            watcher.cancel()
+
+    async def respond(
+        self, status: int, body: bytes, headers: Iterable[Header] = (JSON_TYPE,)
+    ) -> None:
+        """Send a whole response."""
+        await self.start(status, [*headers, (b"content-length", b"%d" % len(body))])
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def respond_json(
+        self, payload: Any, *, status: int = 200, headers: Iterable[Header] = ()
+    ) -> None:
+        """Send a whole JSON response; `payload` is anything msgspec encodes."""
+        await self.respond(status, _encoder.encode(payload), [JSON_TYPE, *headers])
+
+    async def start(self, status: int, headers: Iterable[Header]) -> None:
+        """Send the head of a response; `write` and `finish` follow."""
+        self.started = True
+        await self._send(
+            {"type": "http.response.start", "status": status, "headers": list(headers)}
+        )
+
+    async def write(self, chunk: bytes) -> None:
+        """Send a piece of the body; waits while the client is slower than we are."""
+        await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+    async def finish(self) -> None:
+        """End the body."""
+        await self._send({"type": "http.response.body", "body": b""})
+
+
+def header_of(scope: Scope, name: bytes) -> bytes | None:
+    """Return the first header of that lower-case name from an ASGI scope."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return bytes(value)
+    return None
+
+
+def decode_body(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
+    """Decode a JSON body into the decoder's type.
+
+    Raises:
+        InvalidRequest: not JSON, nested too deeply, a missing, unknown or mistyped field, or a
+            value out of range; `field` names it.
+    """
+    if not body:
+        raise InvalidRequest("The request body is empty; a JSON object is needed.")
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise invalid_request(str(error)) from None
+    except UnicodeDecodeError:
+        raise InvalidRequest("The request body is not valid UTF-8.") from None
+    except msgspec.DecodeError as error:
+        raise InvalidRequest(f"The request body is not valid JSON: {error}.") from None
+    except RecursionError:
+        raise InvalidRequest("The request body is nested too deeply.") from None
+
+
+def invalid_request(message: str) -> InvalidRequest:
+    """Turn msgspec's words into an error that names the field.
+
+    msgspec says "Expected `int`, got `str` - at `$.max_tokens`", "Object missing required field
+    `model`", "Object contains unknown field `modle`", or, of an object's key, "… - at `key` in
+    `$.logit_bias`".
+    """
+    found = _WHERE.fullmatch(message)
+    text, path = (found[1], found[2].lstrip(".")) if found else (message, "")
+    if text.startswith("Object missing required field `"):
+        name = text.split("`")[1]
+        return _about(path, name, f"Missing required field '{_join(path, name)}'.")
+    if text.startswith("Object contains unknown field `"):
+        name = text.split("`")[1]
+        return _about(path, name, f"Unknown field '{_join(path, name)}'.")
+    shown = text.replace("`", "'").replace("'null'", "null")
+    return InvalidRequest(
+        f"Invalid value for '{path}': {shown}." if path else f"{shown}.", field=path or None
+    )
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _about(path: str, name: str, message: str) -> InvalidRequest:
+    return InvalidRequest(message, field=_join(path, name))

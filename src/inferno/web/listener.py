@@ -1,0 +1,142 @@
+"""Serving an ASGI app on a socket with uvicorn, started and stopped by its owner."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from inferno.core.errors import ConfigurationError
+from inferno.web.protocol import ConnectionLimits, GuardedProtocol, Render
+
+BACKLOG = 2048
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a listening socket.
+
+    Args:
+        host: name or IP address.
+        port: 0 for any free one.
+
+    Raises:
+        ConfigurationError: the address is not ours, or the port is taken.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(BACKLOG)
+    except OSError as error:
+        raise ConfigurationError(
+            f"Cannot listen on {host}:{port}: {error.strerror or error}. "
+            "Choose another port, or 0 for any free one."
+        ) from None
+    listening.setblocking(False)
+    return listening
+
+
+def url_of(listening: socket.socket, *, secure: bool = False) -> str:
+    """Return the URL of a listening socket."""
+    host, port = listening.getsockname()[:2]
+    scheme = "https" if secure else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What HTTPS needs: PEM files with the certificate chain and with its key."""
+
+    chain: Path
+    key: Path
+
+
+class Listener(uvicorn.Server):
+    """One app on one socket; signals are its owner's affair.
+
+    Args:
+        app: what to serve.
+        grace: seconds that running requests get when it stops.
+        limits: what a client may take before it has sent a request.
+        render: the API's error envelope, for what is refused before the app.
+        certificate: serves HTTPS; None for HTTP.
+
+    Raises:
+        ConfigurationError: the certificate cannot be used.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        grace: float,
+        limits: ConnectionLimits,
+        render: Render,
+        certificate: Certificate | None = None,
+    ) -> None:
+        protocol = functools.partial(GuardedProtocol, limits=limits, render=render)
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=protocol,  # type: ignore[arg-type]  # uvicorn only ever calls it
+                ssl_certfile=certificate.chain if certificate else None,
+                ssl_keyfile=certificate.key if certificate else None,
+                ws="none",
+                lifespan="off",
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                timeout_graceful_shutdown=max(1, round(grace)),
+            )
+        )
+        self.answering = asyncio.Event()
+        try:
+            self.config.load()
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigurationError(
+                f"tls_cert and tls_key cannot be used: {error}. Both have to be PEM files that "
+                "belong together."
+            ) from None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start as uvicorn does, and say so."""
+        await super().startup(sockets)
+        self.answering.set()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Close, about once a second, connections whose clients are too slow."""
+        if counter % 10 == 0:
+            now = time.monotonic()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, GuardedProtocol):
+                    connection.expire(now)
+        return await super().on_tick(counter)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone."""
+        yield
+
+    async def run_on(self, listening: socket.socket, stop: asyncio.Event) -> None:
+        """Serve until told to stop, and then until running requests have finished."""
+        serving = asyncio.ensure_future(self.serve([listening]))
+        stopping = asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            self.should_exit = True
+            await serving
+        finally:
+            stopping.cancel()
+            serving.cancel()

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inferno.core.errors import InferenceFailed, ModelNotFound, Overloaded
+from inferno.gateway.endpoints import Endpoint, EndpointTable, Line
+from inferno.gateway.upstream import Address
+
+
+def endpoint(name: str = "a", capacity: int = 1) -> Endpoint:
+    return Endpoint(
+        name=name,
+        model="m",
+        address=Address("127.0.0.1", 1),
+        authorization=b"",
+        capacity=capacity,
+        context_size=10,
+        capabilities=frozenset(),
+    )
+
+
+def line(max_waiting: int = 10) -> Line:
+    return Line("m", max_waiting)
+
+
+async def test_the_least_loaded_endpoint_is_picked() -> None:
+    queue = line()
+    queue.add(endpoint("a", capacity=4))
+    queue.add(endpoint("b", capacity=4))
+    taken = [await queue.acquire() for _ in range(4)]
+    assert sorted(one.name for one in taken) == ["a", "a", "b", "b"]
+
+
+async def test_requests_wait_in_order_for_a_place() -> None:
+    queue = line()
+    queue.add(endpoint())
+    first = await queue.acquire()
+    order: list[int] = []
+
+    async def wait(number: int) -> None:
+        got = await queue.acquire()
+        order.append(number)
+        queue.release(got)
+
+    waiting = [asyncio.ensure_future(wait(n)) for n in range(5)]
+    await asyncio.sleep(0)
+    assert queue.waiting == 5
+    queue.release(first)
+    await asyncio.gather(*waiting)
+    assert order == [0, 1, 2, 3, 4]
+    assert not queue.busy
+
+
+async def test_a_newcomer_does_not_overtake_those_who_wait() -> None:
+    queue = line()
+    queue.add(endpoint())
+    first = await queue.acquire()
+    waiting = asyncio.ensure_future(queue.acquire())
+    await asyncio.sleep(0)
+    queue.release(first)
+    newcomer = asyncio.ensure_future(queue.acquire())
+    assert await waiting is first
+    await asyncio.sleep(0)
+    assert not newcomer.done()
+    queue.release(first)
+    assert await newcomer is first
+
+
+async def test_one_too_many_is_refused() -> None:
+    queue = line(max_waiting=1)
+    waiting = asyncio.ensure_future(queue.acquire())
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded, match="waiting for model 'm'"):
+        await queue.acquire()
+    waiting.cancel()
+
+
+async def test_who_leaves_the_line_takes_no_place_along() -> None:
+    queue = line()
+    one = endpoint()
+    queue.add(one)
+    await queue.acquire()
+    leaving = asyncio.ensure_future(queue.acquire())
+    staying = asyncio.ensure_future(queue.acquire())
+    await asyncio.sleep(0)
+    # The place is handed over and its taker cancelled in the same instant.
+    queue.release(one)
+    leaving.cancel()
+    assert await asyncio.wait_for(staying, 1) is one
+    assert one.in_flight == 1
+
+
+async def test_failure_reaches_all_that_wait_each_with_its_own_error() -> None:
+    queue = line()
+    waiting = [asyncio.ensure_future(queue.acquire()) for _ in range(3)]
+    await asyncio.sleep(0)
+    queue.fail(lambda: InferenceFailed("no"))
+    errors = await asyncio.gather(*waiting, return_exceptions=True)
+    assert len({id(error) for error in errors}) == 3
+    assert all(isinstance(error, InferenceFailed) for error in errors)
+
+
+async def test_a_suspect_is_passed_over_for_a_while() -> None:
+    queue = line()
+    suspect, other = endpoint("a", capacity=9), endpoint("b", capacity=9)
+    queue.add(suspect)
+    queue.add(other)
+    queue.suspect(suspect, 0.05)
+    assert {(await queue.acquire()).name for _ in range(3)} == {"b"}
+    queue.remove("b")
+    assert (await asyncio.wait_for(queue.acquire(), 1)).name == "a"
+
+
+async def test_a_dropped_model_refuses_those_who_wait() -> None:
+    table = EndpointTable(max_waiting=5)
+    waiting = asyncio.ensure_future(table.line("m").acquire())
+    await asyncio.sleep(0)
+    table.drop("m", lambda: ModelNotFound("m", []))
+    with pytest.raises(ModelNotFound):
+        await waiting
+
+
+@given(st.lists(st.sampled_from(["ask", "leave", "release", "add", "remove"]), max_size=60))
+def test_places_are_neither_lost_nor_doubled(steps: list[str]) -> None:
+    async def run() -> None:
+        queue = line(max_waiting=1000)
+        everything: list[Endpoint] = []
+        asked: list[asyncio.Future[Endpoint]] = []
+        for number, step in enumerate(steps):
+            if step == "ask":
+                asked.append(asyncio.ensure_future(queue.acquire()))
+            elif step == "leave" and (open_ := [a for a in asked if not a.done()]):
+                open_[0].cancel()
+            elif step == "release" and (held := [a for a in asked if _holds(a)]):
+                asked.remove(held[0])
+                queue.release(held[0].result())
+            elif step == "add":
+                everything.append(endpoint(str(number), capacity=2))
+                queue.add(everything[-1])
+            elif step == "remove" and queue.endpoints:
+                queue.remove(next(iter(queue.endpoints)))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            held_now = [a.result() for a in asked if _holds(a)]
+            for one in everything:
+                assert one.in_flight == held_now.count(one)
+                assert one.in_flight <= one.capacity
+            free = any(one.has_room for one in queue.endpoints.values())
+            assert not (free and queue.waiting)
+        for future in asked:
+            future.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+
+    asyncio.run(run())
+
+
+def _holds(future: asyncio.Future[Endpoint]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
