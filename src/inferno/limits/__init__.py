@@ -1,0 +1,1 @@
+"""Rate limits and quotas: how much a caller may ask for, exactly."""

@@ -1,0 +1,1 @@
+"""Users and their keys: who may use the platform."""

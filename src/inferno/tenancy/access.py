@@ -1,0 +1,260 @@
+"""Access: who is calling, whether they may, and how much they have left.
+
+Nothing here waits for a database: users and keys are in the roster, limits in the limiter.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from starlette.types import Scope
+
+from inferno.core.errors import AuthenticationFailed, PermissionDenied
+from inferno.core.tenancy import ANONYMOUS, LimitPolicy, Permission, Principal
+from inferno.identity.issuers import OutsideIssuers
+from inferno.identity.tokens import TokenIssuer
+from inferno.limits.base import Admission, Limiter, Refused
+from inferno.limits.tally import Tally
+from inferno.telemetry.audit import AuditEvent, AuditTrail
+from inferno.tenancy.roster import Roster
+from inferno.web.address import Network, client_address, limit_subject
+from inferno.web.exchange import header_of
+
+MISSING = "Credentials are missing: send 'Authorization: Bearer YOUR_API_KEY'."
+WRONG = "The credentials are not valid."
+
+
+@dataclass(slots=True)
+class Visit:
+    """A request that was let in.
+
+    Args:
+        principal: who is calling.
+        address: from where.
+        admission: what it holds of its limits.
+        tallies: tokens of its calls to replicas.
+    """
+
+    principal: Principal
+    address: str
+    admission: Admission
+    tallies: list[Tally] = field(default_factory=list)
+
+    @property
+    def tokens(self) -> int | None:
+        """Tokens used; None where the request had nothing to do with tokens."""
+        return sum(tally.used for tally in self.tallies) if self.tallies else None
+
+
+class Access:
+    """The way in.
+
+    Args:
+        roster: users and keys.
+        tokens: issues and checks our own tokens.
+        issuers: checks those of others; None where none is configured.
+        limiter: keeps callers within their limits.
+        audit: told of refusals.
+        strangers: limits of an address that shows no valid credentials.
+        proxies: whose `X-Forwarded-For` is believed.
+        enabled: whether callers need credentials at all.
+    """
+
+    def __init__(
+        self,
+        roster: Roster,
+        tokens: TokenIssuer,
+        issuers: OutsideIssuers | None,
+        limiter: Limiter,
+        audit: AuditTrail,
+        *,
+        strangers: LimitPolicy,
+        proxies: Sequence[Network],
+        enabled: bool,
+    ) -> None:
+        self.roster = roster
+        self.tokens = tokens
+        self.limiter = limiter
+        self.audit = audit
+        self._issuers = issuers
+        self._strangers = strangers
+        self._proxies = tuple(proxies)
+        self._enabled = enabled
+
+    async def enter(self, scope: Scope) -> Visit:
+        """Let a request in; give the visit back with `leave`.
+
+        Args:
+            scope: of the request; its rate-limit standing is left in `scope["state"]`.
+
+        Raises:
+            AuthenticationFailed: nobody knows the caller.
+            Refused: a limit is used up.
+        """
+        address = client_address(scope, self._proxies)
+        try:
+            principal = await self.identify(scope)
+        except AuthenticationFailed as error:
+            await self._turn_away(scope, address, error)
+            raise
+        try:
+            admission = await self.limiter.admit(principal.limit_subject, principal.limits)
+        except Refused as refused:
+            scope["state"]["standing"] = refused.standing
+            self._note(scope, principal, address, "limit", refused.details["limit"])
+            raise
+        scope["state"]["standing"] = admission.standing
+        return Visit(principal, address, admission)
+
+    async def knock(self, scope: Scope) -> str:
+        """Count a request of somebody unknown against its address, and return that.
+
+        Raises:
+            Refused: the address has knocked too often.
+        """
+        address = client_address(scope, self._proxies)
+        try:
+            admission = await self.limiter.admit(limit_subject(address), self._strangers)
+        except Refused as refused:
+            scope["state"]["standing"] = refused.standing
+            raise
+        scope["state"]["standing"] = admission.standing
+        await self.limiter.settle(admission, None)
+        return address
+
+    async def reserve(self, scope: Scope, visit: Visit, tallies: Sequence[Tally]) -> None:
+        """Count the tokens that a request's calls may take; `leave` settles what they took.
+
+        A request that alone may take more than the limit has to have all of it.
+
+        Raises:
+            Refused: they do not fit; the request is as if it had never been.
+        """
+        limit = visit.principal.limits.tokens_per_minute
+        if limit is None:
+            return
+        tokens = sum(tally.expected for tally in tallies)
+        try:
+            await self.limiter.reserve(visit.admission, min(tokens, limit))
+            visit.tallies.extend(tallies)
+        except Refused as refused:
+            scope["state"]["standing"] = refused.standing
+            self._note(scope, visit.principal, visit.address, "limit", "tokens_per_minute")
+            raise
+
+    async def leave(self, visit: Visit) -> None:
+        """Give a visit's place back, and settle its tokens."""
+        await self.limiter.settle(visit.admission, visit.tokens)
+
+    async def identify(self, scope: Scope) -> Principal:
+        """Return who sent a request.
+
+        Raises:
+            AuthenticationFailed: nobody that is known.
+        """
+        if not self._enabled:
+            return ANONYMOUS
+        credential = bearer(header_of(scope, b"authorization"))
+        principal = self.roster.ring.find(credential)
+        if principal is not None:
+            return principal
+        if credential.count(b".") == 2:
+            return await self._token_holder(credential)
+        await self.roster.look()
+        principal = self.roster.ring.find(credential)
+        if principal is None:
+            raise AuthenticationFailed(WRONG)
+        return principal
+
+    async def _token_holder(self, token: bytes) -> Principal:
+        """Return whom a JWT stands for: our own first, then those of configured issuers."""
+        try:
+            claims = self.tokens.verify(token)
+        except AuthenticationFailed:
+            if self._issuers is None:
+                raise
+            return await self._issuers.verify(token)
+        user = self.roster.user(claims.subject)
+        if user is None:
+            await self.roster.look()
+            user = self.roster.user(claims.subject)
+        if user is None:
+            raise AuthenticationFailed(WRONG)
+        return self.roster.principal_of(user, "token", claims.jti)
+
+    async def _turn_away(self, scope: Scope, address: str, error: AuthenticationFailed) -> None:
+        """Count a stranger's request against its address, so that guessing has an end.
+
+        Raises:
+            Refused: the address has guessed too often.
+        """
+        await self.knock(scope)
+        self.audit.note(
+            AuditEvent(
+                action="authenticate",
+                outcome="refused",
+                target=f"{scope['method']} {scope['path']}",
+                address=address,
+                request_id=scope["state"]["request_id"],
+                reason=type(error.__cause__ or error).__name__,
+            )
+        )
+
+    def note_denial(self, scope: Scope, visit: Visit, error: PermissionDenied) -> None:
+        """Record that a caller was refused what it may not do."""
+        reason = error.details.get("permission", type(error).__name__)
+        self._note(scope, visit.principal, visit.address, "permission", reason)
+
+    def _note(
+        self, scope: Scope, principal: Principal, address: str, what: str, reason: str
+    ) -> None:
+        """Record a refusal."""
+        self.audit.note(
+            AuditEvent(
+                action=what,
+                outcome="refused",
+                actor=principal.username,
+                actor_id=principal.user_id,
+                tenant=principal.tenant,
+                target=f"{scope['method']} {scope['path']}",
+                address=address,
+                request_id=scope["state"]["request_id"],
+                reason=reason,
+            )
+        )
+
+
+def require(principal: Principal, permission: Permission) -> None:
+    """Refuse a caller that may not do something. Raises PermissionDenied."""
+    if permission not in principal.permissions:
+        raise PermissionDenied(
+            f"This needs the permission '{permission.value}', which the caller does not have.",
+            permission=permission.value,
+        )
+
+
+def bearer(authorization: bytes | None) -> bytes:
+    """Return the credential in an `Authorization` header.
+
+    `Bearer` takes a key or a token (RFC 6750). `Basic` (RFC 7617) takes a key as the password,
+    under any name: browsers can ask for that.
+
+    Raises:
+        AuthenticationFailed: there is none.
+    """
+    if authorization is None:
+        raise AuthenticationFailed(MISSING)
+    scheme, _, credential = authorization.partition(b" ")
+    scheme = scheme.lower()
+    if scheme == b"bearer" and credential:
+        return credential.strip()
+    if scheme == b"basic":
+        try:
+            _, _, password = base64.b64decode(credential, validate=True).partition(b":")
+        except binascii.Error:
+            raise AuthenticationFailed(WRONG) from None
+        return password
+    raise AuthenticationFailed("Unknown authorization scheme; use 'Bearer'.")

@@ -1,0 +1,43 @@
+"""Limits that are set for a role or a tenant. Those of users and keys are theirs."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+import sqlalchemy as sa
+
+from inferno.core.tenancy import LimitOverrides
+from inferno.storage.tables import limit_overrides as table
+from inferno.tenancy.ledger import Ledger
+
+Scope = Literal["role", "tenant"]
+
+
+class Overrides:
+    """Limits by role and by tenant.
+
+    Args:
+        ledger: where they are written.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    async def all(self) -> dict[tuple[str, str], LimitOverrides]:
+        """Return all overrides by scope and name."""
+        async with self._ledger.reading() as connection:
+            rows = (await connection.execute(sa.select(table))).mappings().all()
+        return {
+            (row["scope"], row["name"]): msgspec.convert(row["limits"], LimitOverrides)
+            for row in rows
+        }
+
+    async def set(self, scope: Scope, name: str, limits: LimitOverrides) -> None:
+        """Set the limits of a role or a tenant; empty ones take the override away."""
+        async with self._ledger.writing() as connection:
+            here = sa.and_(table.c.scope == scope, table.c.name == name)
+            await connection.execute(sa.delete(table).where(here))
+            if limits != LimitOverrides():
+                row = {"scope": scope, "name": name, "limits": msgspec.to_builtins(limits)}
+                await connection.execute(sa.insert(table).values(row))
