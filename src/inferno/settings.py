@@ -23,7 +23,28 @@ ENVIRONMENT_PREFIX = "INFERNO_"
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 NotNegative = Annotated[int, msgspec.Meta(ge=0)]
+Limit = Annotated[int, msgspec.Meta(ge=-1, le=2**53)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]  # 30 years: no timer can wait for ever
+
+
+SECRETS = frozenset({"api_key", "admin_password", "jwt_secret", "database_url", "redis_url"})
+"""Settings that are never shown."""
+
+LISTS = frozenset({"trusted_proxies", "trusted_hosts", "cors_origins"})
+"""Settings that are lists: separated by commas in the environment."""
+
+TABLES = frozenset({"models", "issuers"})
+"""Settings that only a TOML file can hold."""
+
+PATHS = ("data_dir", "models_dir", "tls_cert", "tls_key")
+"""Settings that are paths; in a TOML file they are relative to the file."""
+
+SEED_VARIABLES = {
+    "JWT_SECRET": "jwt_secret",
+    "CORS_ORIGINS": "cors_origins",
+    "RATE_LIMIT_REQUESTS": "requests_per_minute",
+}
+"""Variables that seed 003 documents without our prefix; the prefixed ones win over them."""
 
 
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -59,6 +80,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         auth: whether callers need credentials.
         api_key: the first start's API key; generated where not set.
         admin_password: the first start's admin password; generated where not set.
+        jwt_secret: signs the platform's tokens; at least 32 characters; generated where not set.
+        token_lifetime: of access tokens.
+        refresh_token_lifetime: of refresh tokens, so of sessions that are not used.
+        issuers: outside issuers of tokens that are trusted: `[[issuers]]` tables.
+        requests_per_minute: limit of a caller for whom no other is set; -1 for none.
+        requests_per_hour: likewise.
+        tokens_per_minute: likewise.
+        concurrent_requests: likewise.
+        redis_url: counts limits in Redis, so that several processes share them.
+        redis_failure: whether callers are let in (`open`) or not (`closed`) while Redis is away.
+        trusted_proxies: networks whose `X-Forwarded-For` is believed.
+        trusted_hosts: names that `Host` may have (`*.example.com`); empty for any.
+        cors_origins: web origins whose pages may call; empty for none.
+        tls_cert: PEM file with the certificate chain; serves HTTPS.
+        tls_key: PEM file with its key.
+        max_header_bytes: larger request heads are refused.
+        header_timeout: how long a client may take to send a request's head.
+        body_timeout: how long it may pause within a body.
         log_format: `console`, `json`, or `auto` (console on a terminal).
         log_level: least severe level that is logged.
         access_log: log every request, not only those that fail.
@@ -91,6 +130,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     auth: bool = True
     api_key: str | None = None
     admin_password: str | None = None
+    jwt_secret: Annotated[str, msgspec.Meta(min_length=32)] | None = None
+    token_lifetime: Annotated[int, msgspec.Meta(ge=60, le=31_536_000)] = 86_400
+    refresh_token_lifetime: Annotated[int, msgspec.Meta(ge=60, le=31_536_000)] = 604_800
+    issuers: list[dict[str, Any]] = []
+    requests_per_minute: Limit = 60
+    requests_per_hour: Limit = 1000
+    tokens_per_minute: Limit = 10_000
+    concurrent_requests: Limit = 10
+    redis_url: str | None = None
+    redis_failure: Literal["open", "closed"] = "open"
+    trusted_proxies: list[str] = []
+    trusted_hosts: list[str] = []
+    cors_origins: list[str] = []
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    max_header_bytes: Annotated[int, msgspec.Meta(ge=1024, le=2**24)] = 64 * 1024
+    header_timeout: Seconds = 10.0
+    body_timeout: Seconds = 30.0
     log_format: Literal["auto", "console", "json"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     access_log: bool = False
@@ -112,6 +169,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     parallel: Positive | None = None
     threads: Positive | None = None
     models: dict[str, ModelSettings] = {}
+
+    def __repr__(self) -> str:
+        """Name the settings that differ from the defaults; never the values of secrets."""
+        defaults = Settings(data_dir=self.data_dir)
+        changed = [n for n in self.__struct_fields__ if getattr(self, n) != getattr(defaults, n)]
+        shown = [f"{n}={'…' if n in SECRETS else repr(getattr(self, n))}" for n in changed]
+        return f"Settings({', '.join(shown)})"
 
     @property
     def models_path(self) -> Path:
@@ -158,7 +222,7 @@ def load(
     values.update(_from_file(config, environment))
     values.update(_from_environment(environment))
     values.update({k: v for k, v in (flags or {}).items() if v is not None})
-    for name in ("data_dir", "models_dir"):
+    for name in PATHS:
         if isinstance(values.get(name), str | Path):
             values[name] = str(Path(values[name]).expanduser().absolute())
     return _convert(values, "the command line or defaults")
@@ -186,7 +250,7 @@ def _from_file(config: Path | None, environment: Mapping[str, str]) -> dict[str,
     _check_names(values, Settings.__struct_fields__, str(path))
     _check_model_tables(values.get("models"), path)
     _convert({"data_dir": "", **values}, str(path), strict=True)
-    for name in ("data_dir", "models_dir"):
+    for name in PATHS:
         if name in values:
             values[name] = str(path.parent / Path(values[name]).expanduser())
     return values
@@ -216,9 +280,13 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         if _KUBERNETES_SERVICE_LINK.match(variable) or _KUBERNETES_PORT.match(text):
             continue
         names[variable.removeprefix(ENVIRONMENT_PREFIX).lower()] = text
-    settable = [n for n in Settings.__struct_fields__ if n != "models"]
+    settable = [n for n in Settings.__struct_fields__ if n not in TABLES]
     _check_names(names, settable, "environment", shown=lambda n: ENVIRONMENT_PREFIX + n.upper())
-    values = {name: text for name, text in names.items() if text != ""}
+    for variable, name in SEED_VARIABLES.items():
+        names.setdefault(name, environment.get(variable, ""))
+    values: dict[str, Any] = {name: text for name, text in names.items() if text != ""}
+    for name in LISTS & values.keys():
+        values[name] = [part.strip() for part in values[name].split(",") if part.strip()]
     _convert({"data_dir": "", **values}, "environment")
     return values
 

@@ -1,0 +1,484 @@
+"""The composition root: `Settings` in, a running platform out. Read this first.
+
+serve          the process: checks, event loop, signals
+Platform       both planes and all that they stand on, wired by constructor
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import ipaddress
+import json
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Self
+
+import msgspec
+import psutil
+import structlog
+import uvloop
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
+
+from inferno import welcome
+from inferno.controllers.inference_service import InferenceServiceController
+from inferno.controllers.models_folder import ModelsFolderController
+from inferno.core.errors import ConfigurationError
+from inferno.core.tenancy import LimitOverrides, LimitPolicy, policy_of
+from inferno.data_dir import DataDir, write_private
+from inferno.engines import bundled, engine
+from inferno.gateway.directory import Directory
+from inferno.gateway.endpoints import EndpointTable
+from inferno.gateway.forwarding import Forwarder
+from inferno.gateway.residency import Limits, Residency
+from inferno.gateway.upstream import UpstreamClient
+from inferno.identity import passwords
+from inferno.identity.issuers import IssuerSettings, OutsideIssuers
+from inferno.identity.slowdown import LoginSlowdown
+from inferno.identity.tokens import TokenIssuer
+from inferno.limits.base import Limiter
+from inferno.limits.memory import MemoryLimiter
+from inferno.management import app as management_app
+from inferno.models.folder import ModelsFolder
+from inferno.runtimes.keys import replica_key
+from inferno.runtimes.local import LocalRuntime
+from inferno.runtimes.replica import Timings
+from inferno.server import app as inference_app
+from inferno.server.errors import render as inference_render
+from inferno.server.operation import Services
+from inferno.settings import Settings
+from inferno.storage.base import ResourceStore
+from inferno.storage.database import Database
+from inferno.storage.resources import SqlResourceStore
+from inferno.telemetry import logs
+from inferno.telemetry.audit import AuditTrail
+from inferno.tenancy.access import Access
+from inferno.tenancy.first_start import FirstCredentials, ensure_admin
+from inferno.tenancy.keys import Keys
+from inferno.tenancy.ledger import Ledger
+from inferno.tenancy.overrides import Overrides
+from inferno.tenancy.revocations import Revocations
+from inferno.tenancy.roster import Roster
+from inferno.tenancy.sessions import Sessions
+from inferno.tenancy.users import Users
+from inferno.version import __version__
+from inferno.web.address import networks
+from inferno.web.door import EXPOSED_HEADERS
+from inferno.web.hosts import TrustedHosts
+from inferno.web.listener import Certificate, Listener, bind, url_of
+from inferno.web.protocol import ConnectionLimits, Render
+
+MEMORY_SHARE = 0.8
+"""Of the machine's memory, what replicas may take unless a setting says otherwise."""
+
+log = structlog.get_logger(__name__)
+
+
+def serve(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT, drain, and return the exit code.
+
+    Raises:
+        ConfigurationError: the platform cannot start like this; says how to mend it.
+    """
+    refuse_unsafe(settings)
+    certificate(settings)
+    logs.configure(format=settings.log_format, level=settings.log_level)
+    with (
+        DataDir(settings.data_dir) as data_dir,
+        bind(settings.host, settings.port) as inference,
+        bind(settings.host, settings.management_port) as management,
+    ):
+        sockets = Sockets(inference, management)
+        uvloop.run(run(settings, data_dir, sockets))
+    return 0
+
+
+def refuse_unsafe(settings: Settings) -> None:
+    """Refuse settings that would open the platform to strangers.
+
+    Raises:
+        ConfigurationError: says how to do it right.
+    """
+    if is_loopback(settings.host):
+        return
+    if not settings.auth:
+        raise ConfigurationError(
+            f"--no-auth on {settings.host} would let everybody in. Keep authentication on, or "
+            "listen on a loopback address (--host 127.0.0.1)."
+        )
+    if settings.admin_password is not None and passwords.is_weak(settings.admin_password):
+        raise ConfigurationError(
+            f"INFERNO_ADMIN_PASSWORD is too easy to guess to listen on {settings.host}. Use at "
+            f"least {passwords.MIN_LENGTH} characters that are no well-known password, or leave "
+            "it unset: one is generated."
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """The listening sockets of the two planes."""
+
+    inference: socket.socket
+    management: socket.socket
+
+    @property
+    def both(self) -> tuple[socket.socket, socket.socket]:
+        """The inference API's, then the control plane's."""
+        return self.inference, self.management
+
+
+async def run(settings: Settings, data_dir: DataDir, sockets: Sockets) -> None:
+    """Run the platform until a signal asks it to stop, and drain it."""
+    stop = asyncio.Event()
+    with stopping_on_signals(stop):
+        async with platform(settings, data_dir, sockets, stop) as first:
+            secure = settings.tls_cert is not None
+            inference, management = (url_of(one, secure=secure) for one in sockets.both)
+            content = {"inference_url": inference, "management_url": management, "pid": os.getpid()}
+            write_private(data_dir.run_file, json.dumps(content))
+            print(welcome.text(settings, data_dir, (inference, management), first), flush=True)  # noqa: T201
+            await stop.wait()
+            log.info("draining", grace_seconds=settings.grace_period)
+            data_dir.run_file.unlink(missing_ok=True)
+    log.info("stopped")
+
+
+@contextlib.contextmanager
+def stopping_on_signals(stop: asyncio.Event) -> Iterator[None]:
+    """Set `stop` on SIGTERM and SIGINT while the block runs."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+@asynccontextmanager
+async def platform(
+    settings: Settings, data_dir: DataDir, sockets: Sockets, stop: asyncio.Event
+) -> AsyncIterator[FirstCredentials | None]:
+    """Run both planes while the block runs; it begins once both answer.
+
+    Leaving goes backwards: the planes finish their requests, then the controllers stop, then the
+    replicas drain, then the database closes.
+
+    Yields:
+        The credentials, where this was the first start.
+    """
+    async with AsyncExitStack() as stack:
+        database = await Database.open(settings.database)
+        stack.push_async_callback(database.close)
+        store = await SqlResourceStore.open(database)
+        stack.push_async_callback(store.close)
+        accounts = Accounts.over(database)
+        first = await ensure_admin(
+            data_dir,
+            accounts.users,
+            accounts.keys,
+            password=settings.admin_password,
+            api_key=settings.api_key,
+        )
+        secret = data_dir.secret()
+        await stack.enter_async_context(replicas(settings, data_dir, store, secret))
+        doors = await stack.enter_async_context(way_in(settings, database, accounts, secret))
+        services = await stack.enter_async_context(
+            data_plane(settings, store, secret, accounts, doors)
+        )
+        async with asyncio.TaskGroup() as tasks:
+            listeners = open_doors(settings, services)
+            for listener, listening in zip(listeners, sockets.both, strict=True):
+                tasks.create_task(listener.run_on(listening, stop))
+            for listener in listeners:
+                await listener.answering.wait()
+            try:
+                yield first
+            finally:
+                stop.set()
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """Users and all that is theirs, as the database keeps it."""
+
+    ledger: Ledger
+    users: Users
+    keys: Keys
+    overrides: Overrides
+    revocations: Revocations
+
+    @classmethod
+    def over(cls, database: Database) -> Self:
+        """Return the accounts in a database."""
+        ledger = Ledger(database)
+        return cls(ledger, Users(ledger), Keys(ledger), Overrides(ledger), Revocations(ledger))
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Who is let in, and how users sign in."""
+
+    access: Access
+    sessions: Sessions
+
+
+@asynccontextmanager
+async def way_in(
+    settings: Settings, database: Database, accounts: Accounts, secret: bytes
+) -> AsyncIterator[Doors]:
+    """Wire identity, limits and audit, and keep the roster fresh while the block runs."""
+    defaults = default_limits(settings)
+    tokens = TokenIssuer(
+        # Another key than the replicas': a secret has one purpose.
+        settings.jwt_secret or hmac.digest(secret, b"tokens", "sha256"),
+        lifetime_seconds=settings.token_lifetime,
+        refresh_lifetime_seconds=settings.refresh_token_lifetime,
+    )
+    roster = Roster(
+        accounts.ledger,
+        accounts.users,
+        accounts.keys,
+        accounts.overrides,
+        accounts.revocations,
+        defaults=defaults,
+        tokens=tokens.revocations,
+    )
+    limiter = create_limiter(settings)
+    audit = AuditTrail(database)
+    access = Access(
+        roster,
+        tokens,
+        outside_issuers(settings, roster),
+        limiter,
+        audit,
+        strangers=defaults,
+        proxies=networks(settings.trusted_proxies),
+        enabled=settings.auth,
+    )
+    sessions = Sessions(
+        accounts.users,
+        accounts.revocations,
+        tokens,
+        LoginSlowdown(),
+        refresh_lifetime=settings.refresh_token_lifetime,
+    )
+    try:
+        async with audit.writing(), roster.following():
+            yield Doors(access, sessions)
+    finally:
+        await limiter.close()
+
+
+def default_limits(settings: Settings) -> LimitPolicy:
+    """Return the limits of callers of whom nothing else is said."""
+    return policy_of(
+        LimitPolicy(),
+        LimitOverrides(
+            requests_per_minute=settings.requests_per_minute,
+            requests_per_hour=settings.requests_per_hour,
+            tokens_per_minute=settings.tokens_per_minute,
+            concurrent_requests=settings.concurrent_requests,
+        ),
+    )
+
+
+def create_limiter(settings: Settings) -> Limiter:
+    """Return the limiter of this process, or the one that processes share in Redis."""
+    if settings.redis_url is None:
+        return MemoryLimiter()
+    from inferno.limits.redis import RedisLimiter
+
+    return RedisLimiter(
+        settings.redis_url,
+        on_failure=settings.redis_failure,
+        # A process that was killed cannot give its places back; they end with the longest request.
+        lease_seconds=settings.request_timeout + settings.load_timeout + settings.queue_timeout,
+    )
+
+
+def outside_issuers(settings: Settings, roster: Roster) -> OutsideIssuers | None:
+    """Return the outside issuers that are trusted, or None.
+
+    Raises:
+        ConfigurationError: an `[[issuers]]` table is wrong; names what.
+    """
+    if not settings.issuers:
+        return None
+    try:
+        wanted = msgspec.convert(settings.issuers, list[IssuerSettings])
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"issuers: {error}") from None
+    return OutsideIssuers(wanted, limits=lambda tenant, role, _: roster.limits_of(role, tenant))
+
+
+def open_doors(settings: Settings, services: Services) -> tuple[Listener, Listener]:
+    """Return the listeners of the inference API and of the control plane."""
+    apps = (
+        (inference_app.build(services, access_log=settings.access_log), inference_render),
+        (
+            management_app.build(
+                access=services.access, version=__version__, access_log=settings.access_log
+            ),
+            management_app.render,
+        ),
+    )
+    limits = ConnectionLimits(
+        header_bytes=settings.max_header_bytes,
+        header_seconds=settings.header_timeout,
+        body_seconds=settings.body_timeout,
+    )
+    inference, management = (
+        Listener(
+            guarded(app, settings, render),
+            grace=settings.grace_period,
+            limits=limits,
+            render=render,
+            certificate=certificate(settings),
+        )
+        for app, render in apps
+    )
+    return inference, management
+
+
+def guarded(app: ASGIApp, settings: Settings, render: Render) -> ASGIApp:
+    """Put an app behind the list of hosts and of web origins, where there are such lists."""
+    if settings.cors_origins:
+        app = CORSMiddleware(
+            app,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "X-Request-ID", "X-API-Key"],
+            expose_headers=EXPOSED_HEADERS,
+        )
+    if settings.trusted_hosts:
+        app = TrustedHosts(app, settings.trusted_hosts, render)
+    return app
+
+
+def certificate(settings: Settings) -> Certificate | None:
+    """Return what HTTPS needs, or None for HTTP.
+
+    Raises:
+        ConfigurationError: only one half of it is set.
+    """
+    if settings.tls_cert is None and settings.tls_key is None:
+        return None
+    if settings.tls_cert is None or settings.tls_key is None:
+        raise ConfigurationError("HTTPS needs both --tls-cert and --tls-key.")
+    return Certificate(settings.tls_cert, settings.tls_key)
+
+
+@asynccontextmanager
+async def replicas(
+    settings: Settings, data_dir: DataDir, store: ResourceStore, secret: bytes
+) -> AsyncIterator[None]:
+    """Run the controllers and the local runtime while the block runs; then drain all replicas."""
+    folder = ModelsFolderController(
+        store,
+        ModelsFolder(settings.models_path),
+        bundled=bundled.model_path() if settings.bundled_model else None,
+        options_of=settings.engine_options,
+        is_pinned=settings.pinned,
+    )
+    settings.models_path.mkdir(parents=True, exist_ok=True)
+    await folder.reconcile(first=True)
+    controller = InferenceServiceController(store)
+    runtime = LocalRuntime(
+        store,
+        engine=engine,
+        secret=secret,
+        data_dir=data_dir.path,
+        timings=Timings(grace=settings.grace_period),
+    )
+    async with running(runtime.run), running(controller.loop().run), running(folder.run):
+        yield
+
+
+@asynccontextmanager
+async def data_plane(
+    settings: Settings, store: ResourceStore, secret: bytes, accounts: Accounts, doors: Doors
+) -> AsyncIterator[Services]:
+    """Wire the gateway and keep its picture of the store fresh while the block runs."""
+    endpoints = EndpointTable(max_waiting=settings.max_queue)
+    directory = Directory(store, endpoints, key_of=lambda uid: replica_key(secret, uid))
+    residency = Residency(
+        store,
+        directory,
+        endpoints,
+        limits=Limits(
+            models=settings.max_loaded_models,
+            memory_bytes=settings.max_model_memory_bytes
+            or int(psutil.virtual_memory().total * MEMORY_SHARE),
+            idle_seconds=settings.idle_unload_after,
+        ),
+        load_on_demand=settings.load_on_demand,
+        load_timeout=settings.load_timeout,
+    )
+    client = UpstreamClient()
+    async with closing(client), directory.following():
+        forwarder = Forwarder(
+            endpoints,
+            residency,
+            client,
+            queue_timeout=settings.queue_timeout,
+            load_timeout=settings.load_timeout,
+            request_timeout=settings.request_timeout,
+        )
+        async with asyncio.TaskGroup() as tasks:
+            idle = tasks.create_task(residency.unload_idle())
+            yield Services(
+                directory=directory,
+                residency=residency,
+                forwarder=forwarder,
+                access=doors.access,
+                sessions=doors.sessions,
+                users=accounts.users,
+                keys=accounts.keys,
+                overrides=accounts.overrides,
+                default_limits=default_limits(settings),
+                default_max_tokens=settings.default_max_tokens,
+                max_body_bytes=settings.max_body_bytes,
+                version=__version__,
+            )
+            idle.cancel()
+
+
+@asynccontextmanager
+async def closing(client: UpstreamClient) -> AsyncIterator[None]:
+    """Close the client at the end of the block."""
+    try:
+        yield
+    finally:
+        await client.close()
+
+
+@asynccontextmanager
+async def running(
+    loop: Callable[[asyncio.Event], Coroutine[None, None, None]],
+) -> AsyncIterator[None]:
+    """Run a loop that takes a stop event while the block runs; then stop it and wait for it."""
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(loop(stop))
+        try:
+            yield
+        finally:
+            stop.set()

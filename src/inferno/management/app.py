@@ -1,0 +1,89 @@
+"""The control plane as an ASGI app.
+
+It answers for its own health; tenants, deployments and publishing join it here.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from inferno.core.errors import InfernoError, NotFound
+from inferno.tenancy.access import Access
+from inferno.web.door import Door
+from inferno.web.errors import MethodNotAllowed, headers_of, status_of
+from inferno.web.exchange import JSON_TYPE, Header
+
+PUBLIC_PATHS = frozenset({"/health"})
+
+
+def build(*, access: Access, version: str, access_log: bool) -> ASGIApp:
+    """Return the app.
+
+    Args:
+        access: lets callers in.
+        version: the platform's version.
+        access_log: log every request, not only those that fail.
+    """
+    started = time.monotonic()
+    app = FastAPI(title="Inferno management API", version=version, docs_url=None, redoc_url=None)
+
+    @app.get("/health", summary="Whether the control plane lives.")
+    async def health() -> dict[str, Any]:
+        uptime = int(time.monotonic() - started)
+        return {"status": "healthy", "version": version, "uptime_seconds": uptime}
+
+    app.add_exception_handler(HTTPException, _refused)
+    return Door(Guard(app, access), render=render, access_log=access_log)
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    """Answer in our envelope what the router refuses."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - it is registered for this alone
+    ours: InfernoError = NotFound("API endpoint not found")
+    if error.status_code == 405:
+        ours = MethodNotAllowed(request.method, (error.headers or {}).get("Allow", ""))
+    status, headers, body = render(ours, request.scope)
+    return Response(body, status, {name.decode(): value.decode() for name, value in headers})
+
+
+class Guard:
+    """ASGI middleware that lets nobody in unknown.
+
+    Args:
+        app: what is behind it.
+        access: lets callers in.
+    """
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app = app
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request pass.
+
+        Raises:
+            AuthenticationFailed: nobody knows the caller.
+            RateLimitExceeded: a limit is used up.
+        """
+        if scope["path"] in PUBLIC_PATHS:
+            await self._app(scope, receive, send)
+            return
+        visit = await self._access.enter(scope)
+        try:
+            scope["state"]["visit"] = visit
+            await self._app(scope, receive, send)
+        finally:
+            await self._access.leave(visit)
+
+
+def render(error: InfernoError, _: Scope) -> tuple[int, list[Header], bytes]:
+    """Return an error in the management API's envelope: `{"error", "details"?}`."""
+    details = {"details": error.details} if error.details else {}
+    body = bytes(JSONResponse({"error": error.message, **details}).body)
+    return status_of(error), [JSON_TYPE, *headers_of(error)], body

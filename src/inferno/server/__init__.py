@@ -1,0 +1,1 @@
+"""The inference API: native and OpenAI-compatible. Protocol work only."""

@@ -1,0 +1,63 @@
+"""The inference API as an ASGI app: its operations, and the doors before them."""
+
+from __future__ import annotations
+
+from starlette.exceptions import HTTPException
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from inferno.core.errors import NotFound
+from inferno.server.errors import render
+from inferno.server.openapi import document
+from inferno.server.operation import Endpoint, Operation, Services, Visited
+from inferno.server.operations import operations
+from inferno.web.door import Door
+from inferno.web.errors import MethodNotAllowed
+
+
+def build(services: Services, *, access_log: bool) -> ASGIApp:
+    """Return the app.
+
+    Args:
+        services: what handlers call.
+        access_log: log every request, not only those that fail.
+    """
+    table = operations()
+    described = document(table, version=services.version)
+
+    async def openapi(exchange: Visited, _: Services) -> None:
+        await exchange.respond_json(described)
+
+    table.append(Operation("GET", "/openapi.json", openapi, "This document."))
+    routes = [
+        Route(o.path, Endpoint(o, services), methods=[o.method], include_in_schema=False)
+        for o in table
+    ]
+    elsewhere = Endpoint(Operation("", "", nothing_here, ""), services)
+    router = Router(routes, redirect_slashes=False, default=elsewhere)
+    return Door(RefusedMethods(router), render=render, access_log=access_log)
+
+
+async def nothing_here(exchange: Visited, _: Services) -> None:
+    """Answer for paths that are nobody's; strangers are not told which those are."""
+    raise NotFound(f"There is nothing at '{exchange.scope['path']}'.")
+
+
+class RefusedMethods:
+    """Turns the router's 405 into an error of ours, so that it gets our envelope.
+
+    Args:
+        app: the router.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        scope["app"] = self
+        try:
+            await self._app(scope, receive, send)
+        except HTTPException as refused:
+            allowed = (refused.headers or {}).get("Allow", "")
+            raise MethodNotAllowed(scope["method"], allowed) from None

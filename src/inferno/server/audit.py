@@ -1,0 +1,80 @@
+"""`/audit`: the audit trail, for those who may see it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from inferno.server.operation import Services, Visited
+from inferno.telemetry.audit import Filter
+from inferno.web.exchange import invalid_request
+
+NDJSON = (b"content-type", b"application/x-ndjson")
+
+
+class AuditQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Query parameters of `GET /audit`."""
+
+    user: str = ""
+    action: str = ""
+    outcome: Literal["", "success", "refused", "failed"] = ""
+    failures_only: bool = False
+    since: str = ""
+    until: str = ""
+    before: Annotated[int, msgspec.Meta(ge=0)] = 0
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 50
+
+
+async def query(exchange: Visited, services: Services) -> None:
+    """`GET /audit`: newest first; `before` takes the last `seq` of a page for the next."""
+    given = dict(parse_qsl(exchange.scope["query_string"].decode("latin-1")))
+    try:
+        asked = msgspec.convert(given, AuditQuery, strict=False)
+    except msgspec.ValidationError as error:
+        raise invalid_request(str(error)) from None
+    await services.access.audit.flush()
+    events = await services.access.audit.query(
+        Filter(
+            actor=asked.user,
+            action=asked.action,
+            outcome=asked.outcome,
+            failures_only=asked.failures_only,
+            since=asked.since,
+            until=asked.until,
+            before=asked.before,
+            limit=asked.limit,
+        )
+    )
+    await exchange.respond_json({"events": events})
+
+
+async def export(exchange: Visited, services: Services) -> None:
+    """`GET /audit/export`: all events as JSON lines, oldest first."""
+    audit = services.access.audit
+    await audit.flush()
+    async with exchange.client_present():
+        await exchange.start(200, [NDJSON])
+        lines = bytearray()
+        async for event in audit.export():
+            lines += msgspec.json.encode(event) + b"\n"
+            if len(lines) > 64 * 1024:
+                await exchange.write(bytes(lines))
+                lines.clear()
+        await exchange.write(bytes(lines))
+        await exchange.finish()
+
+
+async def verify(exchange: Visited, services: Services) -> None:
+    """`GET /audit/verify`: whether the chain of events holds."""
+    await services.access.audit.flush()
+    verdict = await services.access.audit.verify()
+    await exchange.respond_json(
+        {
+            "intact": verdict.broken_at is None,
+            "events": verdict.events,
+            "last_hash": verdict.last_hash,
+            "broken_at": verdict.broken_at,
+        }
+    )

@@ -1,0 +1,148 @@
+"""An operation of the inference API: its route, its handler and its documentation in one place."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.types import Receive, Scope, Send
+
+from inferno.core.errors import PermissionDenied
+from inferno.core.tenancy import LimitPolicy, Permission
+from inferno.gateway.directory import Directory
+from inferno.gateway.forwarding import Call, Forwarder
+from inferno.gateway.residency import Residency
+from inferno.tenancy.access import Access, Visit, require
+from inferno.tenancy.keys import Keys
+from inferno.tenancy.overrides import Overrides
+from inferno.tenancy.sessions import Sessions
+from inferno.tenancy.users import Users
+from inferno.web.exchange import Exchange
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What handlers call; protocol work is theirs, decisions are these.
+
+    Args:
+        directory: which models there are.
+        residency: loads and unloads them.
+        forwarder: gets requests answered.
+        access: lets callers in.
+        sessions: signs users in and out.
+        users: the users.
+        keys: their keys.
+        overrides: limits of roles and tenants.
+        default_limits: limits where nothing else is said.
+        default_max_tokens: generated tokens where a request names no maximum.
+        max_body_bytes: largest request body.
+        version: the platform's version.
+        started: monotonic time of the start, in seconds.
+    """
+
+    directory: Directory
+    residency: Residency
+    forwarder: Forwarder
+    access: Access
+    sessions: Sessions
+    users: Users
+    keys: Keys
+    overrides: Overrides
+    default_limits: LimitPolicy
+    default_max_tokens: int
+    max_body_bytes: int
+    version: str
+    started: float = field(default_factory=time.monotonic)
+
+
+class Visited(Exchange):
+    """A request with its response, and who sent it.
+
+    Args:
+        visit: from `Access.enter`; None where the operation is public.
+    """
+
+    __slots__ = ("_visit",)
+
+    def __init__(self, *arguments: Any, visit: Visit | None, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._visit = visit
+
+    @property
+    def visit(self) -> Visit:
+        """Who sent the request."""
+        assert self._visit is not None, "a public operation asked who is calling"  # noqa: S101
+        return self._visit
+
+    def require_streaming(self, stream: bool | None) -> None:
+        """Raise PermissionDenied where a stream is wanted and the caller may not have one."""
+        if stream:
+            require(self.visit.principal, Permission.USE_STREAMING)
+
+    async def reserve(self, services: Services, calls: Sequence[Call]) -> None:
+        """Count the tokens that calls may take. Raises RateLimitExceeded where they do not fit."""
+        tallies = [call.tally for call in calls]
+        await services.access.reserve(self.scope, self.visit, tallies)
+
+
+Handler = Callable[[Visited, Services], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method on one path.
+
+    Args:
+        method: HTTP method.
+        path: with `{placeholders}`.
+        handler: serves it.
+        summary: one line for the documentation.
+        request: type of the JSON body, where there is one.
+        responses: a description of the answer for the documentation.
+        needs: what the caller must be allowed; None where being known is enough.
+        public: whether it needs no credentials.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    request: Any = None
+    responses: str = "The answer."
+    needs: Permission | None = None
+    public: bool = False
+
+
+class Endpoint:
+    """ASGI app of one operation: let the caller in, handle, and settle with it.
+
+    Args:
+        operation: what to do.
+        services: what to do it with.
+    """
+
+    def __init__(self, operation: Operation, services: Services) -> None:
+        self._operation = operation
+        self._services = services
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request. Whoever is not let in is told before its body is read."""
+        services, operation = self._services, self._operation
+        limit = services.max_body_bytes
+        if operation.public:
+            exchange = Visited(scope, receive, send, max_body_bytes=limit, visit=None)
+            await operation.handler(exchange, services)
+            return
+        visit = await services.access.enter(scope)
+        try:
+            if operation.needs is not None:
+                require(visit.principal, operation.needs)
+            exchange = Visited(scope, receive, send, max_body_bytes=limit, visit=visit)
+            await operation.handler(exchange, services)
+        except PermissionDenied as error:
+            services.access.note_denial(scope, visit, error)
+            raise
+        finally:
+            await services.access.leave(visit)

@@ -1,0 +1,107 @@
+"""The table of operations: what the inference API serves, and what each call needs."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from inferno.core.tenancy import LimitOverrides, Permission
+from inferno.server import audit, auth, chat, completions, embeddings, inference, models, service
+from inferno.server.operation import Operation
+from inferno.server.types import (
+    ChatRequest,
+    CompletionRequest,
+    EmbeddingRequest,
+    InferenceRequest,
+    LoadRequest,
+)
+from inferno.tenancy.types import ApiKeyChange, NewUser, UserChange
+
+INFER = Permission.RUN_INFERENCE
+READ = Permission.READ_MODELS
+WRITE = Permission.WRITE_MODELS
+USERS = Permission.MANAGE_USERS
+AUDIT = Permission.VIEW_AUDIT_LOGS
+
+COMPLETION = "A completion with its usage, or Server-Sent Events of its pieces."
+EVENTS = "Server-Sent Events, each one JSON object."
+HTML = "HTML."
+
+# fmt: off
+OPENAI = (
+    Operation("POST", "/v1/chat/completions", chat.chat_completions,
+              "Answer a conversation (OpenAI).", ChatRequest, COMPLETION, needs=INFER),
+    Operation("POST", "/v1/completions", completions.completions,
+              "Complete a prompt (OpenAI).", CompletionRequest, COMPLETION, needs=INFER),
+    Operation("POST", "/v1/embeddings", embeddings.embeddings,
+              "Embed texts (OpenAI).", EmbeddingRequest, needs=INFER),
+    Operation("GET", "/v1/models", models.list_openai_models,
+              "List models (OpenAI).", needs=READ),
+    Operation("GET", "/v1/models/{model_id}", models.get_openai_model,
+              "Describe a model (OpenAI).", needs=READ),
+)
+
+NATIVE = (
+    Operation("POST", "/inference", inference.inference,
+              "Complete a prompt.", InferenceRequest, COMPLETION, needs=INFER),
+    Operation("POST", "/inference/stream", inference.inference_stream,
+              "Complete a prompt, streamed.", InferenceRequest, EVENTS, needs=INFER),
+    Operation("GET", "/health", service.health, "Whether the server lives.", public=True),
+    Operation("POST", "/models/{model_id}/load", models.load_model,
+              "Load a model.", LoadRequest, "What loading it measured.", needs=WRITE),
+    Operation("POST", "/models/{model_id}/unload", models.unload_model,
+              "Unload a model.", needs=WRITE),
+)
+"""Seed 001's calls that OpenAI's paths leave room for; they are served under `/v1` too."""
+
+ROOT = (
+    Operation("POST", "/embeddings", embeddings.embeddings,
+              "Embed texts.", EmbeddingRequest, needs=INFER),
+    Operation("GET", "/models", models.list_models, "List models.", needs=READ),
+    Operation("GET", "/models/{model_id}", models.get_model, "Describe a model.", needs=READ),
+    Operation("GET", "/", service.describe, "Describe the server."),
+    Operation("GET", "/docs", service.docs, "This API, for people.", responses=HTML),
+)
+
+AUTH = (
+    Operation("POST", "/auth/login", auth.login,
+              "Sign in.", auth.LoginRequest, "Tokens.", public=True),
+    Operation("POST", "/auth/refresh", auth.refresh,
+              "Get new tokens.", auth.RefreshRequest, "Tokens.", public=True),
+    Operation("POST", "/auth/logout", auth.logout, "Sign out."),
+    Operation("GET", "/auth/me", auth.me, "Who the caller is, and what it has left."),
+    Operation("GET", "/auth/api-keys", auth.list_keys, "List API keys."),
+    Operation("POST", "/auth/api-keys", auth.create_key,
+              "Create an API key.", auth.NewKeyRequest, "The key, shown this once."),
+    Operation("GET", "/auth/api-keys/{key_id}", auth.get_key, "Describe an API key."),
+    Operation("PATCH", "/auth/api-keys/{key_id}", auth.change_key,
+              "Rename, disable or limit an API key.", ApiKeyChange),
+    Operation("DELETE", "/auth/api-keys/{key_id}", auth.revoke_key, "Revoke an API key."),
+    Operation("POST", "/auth/api-keys/{key_id}/rotate", auth.rotate_key,
+              "Replace an API key.", auth.RotateRequest, "The new key, shown this once."),
+    Operation("GET", "/auth/users", auth.list_users, "List users.", needs=USERS),
+    Operation("POST", "/auth/users", auth.create_user, "Create a user.", NewUser, needs=USERS),
+    Operation("GET", "/auth/users/{user}", auth.get_user, "Describe a user.", needs=USERS),
+    Operation("PATCH", "/auth/users/{user}", auth.change_user,
+              "Change a user.", UserChange, needs=USERS),
+    Operation("DELETE", "/auth/users/{user}", auth.delete_user, "Delete a user.", needs=USERS),
+    Operation("GET", "/auth/rate-limits", auth.list_limits,
+              "List limits of roles and tenants.", needs=USERS),
+    Operation("PUT", "/auth/rate-limits/{scope}/{name}", auth.set_limits,
+              "Set limits of a role or tenant.", LimitOverrides, needs=USERS),
+    Operation("DELETE", "/auth/rate-limits/usage/{user}", auth.reset_limits,
+              "Forget what a user has used.", needs=USERS),
+    Operation("GET", "/audit", audit.query, "Search the audit trail.", needs=AUDIT),
+    Operation("GET", "/audit/export", audit.export,
+              "Export the audit trail.", responses="JSON lines.", needs=AUDIT),
+    Operation("GET", "/audit/verify", audit.verify, "Check the audit trail.", needs=AUDIT),
+)
+# fmt: on
+
+
+def operations() -> list[Operation]:
+    """Return all operations but `/openapi.json`; those on the hot path first.
+
+    Routes are tried in this order.
+    """
+    versioned = [dataclasses.replace(o, path=f"/v1{o.path}") for o in NATIVE]
+    return [*OPENAI, *NATIVE, *ROOT, *versioned, *AUTH]

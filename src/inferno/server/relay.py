@@ -1,0 +1,175 @@
+"""Streams between a replica and a client: pieces in, events out, errors in their place."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import msgspec
+
+from inferno.core.errors import InferenceFailed, InfernoError
+from inferno.gateway.forwarding import Answer, Call, Forwarder, replica_error
+from inferno.limits.tally import Tally
+from inferno.server.types import UsageOnly
+from inferno.web.exchange import EVENT_STREAM, Exchange
+from inferno.web.sse import EventSplitter, data_of, encode_event
+
+T = TypeVar("T")
+Envelope = Callable[[InfernoError, str], dict[str, Any]]
+
+DONE = b"[DONE]"
+DONE_EVENT = encode_event(DONE)
+
+_usage: msgspec.json.Decoder[UsageOnly] = msgspec.json.Decoder(UsageOnly)
+
+
+async def events_of(answer: Answer) -> AsyncIterator[list[bytes]]:
+    """Yield the events of a replica's stream, those that arrived together in one list.
+
+    Raises:
+        InferenceFailed: the replica reported an error, or its stream ended in an event.
+    """
+    splitter = EventSplitter()
+    async for piece in answer:
+        events = splitter.feed(piece)
+        for event in events:
+            if event.startswith((b'data: {"error"', b"error:")):
+                _, _, payload = event.partition(b":")
+                raise replica_error(200, payload.strip())
+            if b'"usage":{' in event:
+                count(answer.tally, data_of(event))
+        answer.tally.pieces += len(events)
+        if events:
+            yield events
+
+
+async def payloads_of(answer: Answer, *, says_done: bool = True) -> AsyncIterator[bytes]:
+    """Yield the JSON payload of each event of a replica's stream, without `[DONE]`.
+
+    Args:
+        answer: the stream.
+        says_done: it ends with `[DONE]`; otherwise whether it is whole is the caller's to see.
+
+    Raises:
+        InferenceFailed: the replica reported an error or broke off before it was done.
+    """
+    done = not says_done
+    async for events in events_of(answer):
+        for event in events:
+            payload = data_of(event)
+            if payload is None:
+                continue
+            if payload == DONE:
+                done = True
+            else:
+                yield payload
+    if not done:
+        raise incomplete()
+
+
+def incomplete() -> InferenceFailed:
+    """Say that a replica's stream ended too early."""
+    return InferenceFailed("The replica's stream ended before it was complete.")
+
+
+@asynccontextmanager
+async def event_stream(exchange: Exchange, envelope: Envelope) -> AsyncIterator[None]:
+    """Send an error of the enclosed block as an event if the response has begun, and end it.
+
+    An error before the first byte is left to the door, which answers with its status.
+    """
+    try:
+        yield
+    except InfernoError as error:
+        if not exchange.started:
+            raise
+        payload = msgspec.json.encode(envelope(error, exchange.request_id))
+        await exchange.write(encode_event(payload))
+    await exchange.finish()
+
+
+async def begin_events(exchange: Exchange) -> None:
+    """Send the head of an event stream, once."""
+    if not exchange.started:
+        await exchange.start(200, EVENT_STREAM)
+
+
+async def read_answer(forwarder: Forwarder, call: Call) -> bytes:
+    """Return the whole answer of a replica to a call."""
+    async with forwarder.open(call) as answer:
+        body = await answer.read()
+    count(call.tally, body)
+    return body
+
+
+def count(tally: Tally, payload: bytes | None) -> None:
+    """Take down the engine's own count, where an answer or a piece of one has it."""
+    usage = usage_of(payload).usage if payload else None
+    if usage is not None:
+        tally.exact = usage.total_tokens
+
+
+def usage_of(payload: bytes) -> UsageOnly:
+    """Return the usage in an answer or a piece of one, where there is any."""
+    return _usage.decode(payload)
+
+
+async def all_of(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Do all at once and return the results in order; the first error cancels the rest.
+
+    Raises:
+        InfernoError: that first error, on its own.
+    """
+    if len(works) == 1:
+        return [await works[0]]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work) for work in works]
+    except BaseExceptionGroup as errors:
+        raise first_error(errors) from None
+    return [task.result() for task in tasks]
+
+
+def first_error(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first single error in a group of them."""
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+async def interleaved(
+    sources: Sequence[Callable[[Callable[[T], Awaitable[None]]], Coroutine[Any, Any, None]]],
+    consume: Callable[[T], Awaitable[None]],
+) -> None:
+    """Run several producers at once and pass what they emit to one consumer.
+
+    Args:
+        sources: each is called with `emit`; one piece waits in line per source, so that a slow
+            consumer holds all of them up.
+        consume: called with one piece at a time.
+
+    Raises:
+        InfernoError: the first error of any source; the rest are cancelled.
+    """
+    queue: asyncio.Queue[T | None] = asyncio.Queue(maxsize=len(sources))
+
+    async def run(source: Callable[..., Coroutine[Any, Any, None]]) -> None:
+        await source(queue.put)
+        await queue.put(None)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for source in sources:
+                group.create_task(run(source))
+            running = len(sources)
+            while running:
+                piece = await queue.get()
+                if piece is None:
+                    running -= 1
+                else:
+                    await consume(piece)
+    except BaseExceptionGroup as errors:
+        raise first_error(errors) from None
