@@ -76,8 +76,8 @@ def _rows(kind: type[msgspec.Struct]) -> dict[str, list[str]]:
 
 
 def _default(field: msgspec.structs.FieldInfo) -> str:
-    if field.default is msgspec.NODEFAULT or field.name == "models":
-        return ""
+    if field.default is msgspec.NODEFAULT:
+        return ""  # a folder, or a list or table, which is empty
     if field.default is None or isinstance(field.default, bool):
         return SHOWN[field.default]
     return f"`{field.default:g}`" if isinstance(field.default, float) else f"`{field.default}`"

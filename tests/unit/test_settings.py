@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from inferno.core.errors import ConfigurationError
 from inferno.core.resources import EngineOptions
-from inferno.settings import ModelSettings, Settings, load
+from inferno.settings import TABLES, ModelSettings, Settings, load
 
 HOME = {"HOME": "/home/somebody"}
 
@@ -28,6 +28,23 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "auth": ("false", False),
     "api_key": ("12345", "12345"),
     "admin_password": ("null", "null"),
+    "jwt_secret": ("x" * 32, "x" * 32),
+    "token_lifetime": ("60", 60),
+    "refresh_token_lifetime": ("61", 61),
+    "requests_per_minute": ("-1", -1),
+    "requests_per_hour": ("0", 0),
+    "tokens_per_minute": ("12", 12),
+    "concurrent_requests": ("13", 13),
+    "redis_url": ("redis://cache:6379/0", "redis://cache:6379/0"),
+    "redis_failure": ("closed", "closed"),
+    "trusted_proxies": ("10.0.0.0/8, 127.0.0.1", ["10.0.0.0/8", "127.0.0.1"]),
+    "trusted_hosts": ("a.example", ["a.example"]),
+    "cors_origins": ("https://a.example,", ["https://a.example"]),
+    "tls_cert": ("/cert.pem", Path("/cert.pem")),
+    "tls_key": ("/key.pem", Path("/key.pem")),
+    "max_header_bytes": ("1024", 1024),
+    "header_timeout": ("14", 14.0),
+    "body_timeout": ("15", 15.0),
     "log_format": ("json", "json"),
     "log_level": ("debug", "debug"),
     "access_log": ("true", True),
@@ -49,9 +66,9 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "parallel": ("10", 10),
     "threads": ("11", 11),
 }
-"""For every setting but the model tables: what the environment says, and what it means."""
+"""For every setting but the tables: what the environment says, and what it means."""
 
-NAMES = [name for name in Settings.__struct_fields__ if name != "models"]
+NAMES = [name for name in Settings.__struct_fields__ if name not in TABLES]
 
 
 def read(
@@ -181,7 +198,25 @@ class TestEverySetting:
 def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, list):
+        return f"[{', '.join(_toml(entry) for entry in value)}]"
     return str(value) if isinstance(value, int | float) else f'"{value}"'
+
+
+def test_variables_of_the_seed_count_without_our_prefix_and_behind_it() -> None:
+    theirs = {"JWT_SECRET": "s" * 32, "CORS_ORIGINS": "https://a", "RATE_LIMIT_REQUESTS": "7"}
+    settings = read(variables=theirs)
+    assert settings.jwt_secret == "s" * 32
+    assert settings.cors_origins == ["https://a"]
+    assert settings.requests_per_minute == 7
+    assert read(variables={**theirs, "INFERNO_REQUESTS_PER_MINUTE": "8"}).requests_per_minute == 8
+
+
+def test_secrets_are_not_shown() -> None:
+    secrets = {"INFERNO_API_KEY": "canary-1", "INFERNO_JWT_SECRET": "canary-2" * 8}
+    shown = repr(read(variables=secrets))
+    assert "canary" not in shown
+    assert "api_key" in shown
 
 
 class TestRefused:

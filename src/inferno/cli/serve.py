@@ -52,6 +52,21 @@ NoAuth = Annotated[
         "--no-auth", help="Ask callers for no credentials; refused on a non-loopback address."
     ),
 ]
+TLSCert = Annotated[
+    Path | None,
+    typer.Option(
+        "--tls-cert",
+        metavar="FILE",
+        show_default=False,
+        help="PEM file with the certificate chain; serves HTTPS, together with --tls-key.",
+    ),
+]
+TLSKey = Annotated[
+    Path | None,
+    typer.Option(
+        "--tls-key", metavar="FILE", show_default=False, help="PEM file with the certificate's key."
+    ),
+]
 LogLevel = Annotated[
     Literal["debug", "info", "warning", "error"] | None,
     typer.Option(
@@ -76,6 +91,8 @@ def serve(
     models_dir: ModelsDir = None,
     config: Config = None,
     no_auth: NoAuth = False,
+    tls_cert: TLSCert = None,
+    tls_key: TLSKey = None,
     log_level: LogLevel = None,
     log_format: LogFormat = None,
 ) -> int:
@@ -95,6 +112,8 @@ def serve(
         "data_dir": data_dir,
         "models_dir": models_dir,
         "auth": False if no_auth else None,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
         "log_level": log_level,
         "log_format": log_format,
     }

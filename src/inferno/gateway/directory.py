@@ -17,6 +17,7 @@ from inferno.core.errors import (
     InfernoError,
     ModelLoadFailed,
     ModelNotFound,
+    ModelNotLoaded,
     Overloaded,
 )
 from inferno.core.resources import LOAD_REQUESTED_ANNOTATION, InferenceService, Pod, Resource
@@ -25,6 +26,9 @@ from inferno.gateway.upstream import Address
 from inferno.storage.base import ResourceStore
 
 R = TypeVar("R", bound=Resource)
+
+RETRY_SECONDS = 1.0
+"""Before the store is asked again after an error."""
 
 log = structlog.get_logger(__name__)
 
@@ -111,28 +115,41 @@ class Directory:
         on_change: Callable[[R, bool], None],
         ready: asyncio.Event,
     ) -> None:
-        """List, then watch; list again when the history has gone."""
+        """Keep track of one kind for ever; while the store is away, what was known still holds."""
         while True:
-            listed, version = await self._store.list(kind)
-            present = {resource.metadata.name for resource in listed}
-            for name in known.keys() - present:
-                on_change(known.pop(name), True)
-            for resource in listed:
-                known[resource.metadata.name] = resource
-                on_change(resource, False)
-            ready.set()
-            self._notify()
             try:
-                async for event in self._store.watch(kind, since=version):
-                    gone = event.type == "DELETED"
-                    if gone:
-                        known.pop(event.resource.metadata.name, None)
-                    else:
-                        known[event.resource.metadata.name] = event.resource
-                    on_change(event.resource, gone)
-                    self._notify()
+                await self._follow_once(kind, known, on_change, ready)
             except Expired:
                 log.info("watch_expired", kind=kind.KIND.kind)
+            except Exception:
+                log.exception("watch_failed", kind=kind.KIND.kind)
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _follow_once(
+        self,
+        kind: type[R],
+        known: dict[str, R],
+        on_change: Callable[[R, bool], None],
+        ready: asyncio.Event,
+    ) -> None:
+        """List, then watch from there. Raises what the store raises."""
+        listed, version = await self._store.list(kind)
+        present = {resource.metadata.name for resource in listed}
+        for name in known.keys() - present:
+            on_change(known.pop(name), True)
+        for resource in listed:
+            known[resource.metadata.name] = resource
+            on_change(resource, False)
+        ready.set()
+        self._notify()
+        async for event in self._store.watch(kind, since=version):
+            gone = event.type == "DELETED"
+            if gone:
+                known.pop(event.resource.metadata.name, None)
+            else:
+                known[event.resource.metadata.name] = event.resource
+            on_change(event.resource, gone)
+            self._notify()
 
     def _notify(self) -> None:
         self._changed.set()
@@ -142,6 +159,8 @@ class Directory:
         name = service.metadata.name
         if gone:
             self._endpoints.drop(name, lambda: ModelNotFound(name, sorted(self.services)))
+        else:
+            self._refuse_in_vain(name)
 
     def _on_pod(self, pod: Pod, gone: bool) -> None:
         line = self._endpoints.line(pod.spec.service)
@@ -153,8 +172,17 @@ class Directory:
             present = None
         if address is not None and present is None:
             line.add(self._endpoint(pod, address))
-        if not line.endpoints and self.load_failure(pod.spec.service) is not None:
-            line.fail(lambda: self._failure_or_retry(pod.spec.service))
+        self._refuse_in_vain(pod.spec.service)
+
+    def _refuse_in_vain(self, model: str) -> None:
+        """Refuse those who wait for a model that will not come of itself."""
+        line, service = self._endpoints.line(model), self.services.get(model)
+        if line.endpoints or service is None:
+            return
+        if service.spec.predictor.replicas == 0:
+            line.fail(lambda: ModelNotLoaded(model))
+        elif self.load_failure(model) is not None:
+            line.fail(lambda: self._failure_or_retry(model))
 
     def _failure_or_retry(self, model: str) -> InfernoError:
         return self.load_failure(model) or Overloaded(f"Model '{model}' is being loaded again.")

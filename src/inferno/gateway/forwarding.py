@@ -21,6 +21,7 @@ from inferno.core.errors import (
     InferenceFailed,
     InfernoError,
     InvalidRequest,
+    ModelNotLoaded,
     Overloaded,
     Unsupported,
 )
@@ -148,7 +149,7 @@ class Forwarder:
     @asynccontextmanager
     async def _sent(self, call: Call) -> AsyncIterator[Answer]:
         for attempt in range(1, ATTEMPTS + 1):
-            line = self._endpoints.line(call.model)
+            line = self._line(call.model)
             endpoint = await self._acquire(line, call.model)
             try:
                 check_capabilities(call, endpoint)
@@ -177,15 +178,25 @@ class Forwarder:
             finally:
                 line.release(endpoint)
 
+    def _line(self, model: str) -> Line:
+        """Return a model's line. Raises ModelNotFound: names that are no model's have none."""
+        self._residency.check_exists(model)
+        return self._endpoints.line(model)
+
     async def _acquire(self, line: Line, model: str) -> Endpoint:
-        """Wait in line; a model that is not loaded is asked for first."""
+        """Wait in line, however often the model has to be loaded meanwhile."""
         allowed = self._queue_timeout
         if not line.endpoints:
-            await self._residency.ensure_wanted(model)
             allowed += self._load_timeout
         try:
             async with asyncio.timeout(allowed):
-                return await line.acquire()
+                while True:
+                    if not line.endpoints:
+                        await self._residency.ensure_wanted(model)
+                    try:
+                        return await line.acquire()
+                    except ModelNotLoaded:  # unloaded while we waited
+                        continue
         except TimeoutError:
             raise Overloaded(
                 f"No replica of model '{model}' was free within {allowed:g} seconds.",

@@ -150,6 +150,10 @@ class Residency:
         self._load_timeout = load_timeout
         self._one_at_a_time = asyncio.Lock()
 
+    def check_exists(self, model: str) -> None:
+        """Raise ModelNotFound where there is no such model."""
+        self._directory.service(model)
+
     async def ensure_wanted(self, model: str) -> None:
         """See to it that a model which a request asks for is loaded or on its way.
 

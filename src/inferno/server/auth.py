@@ -14,8 +14,9 @@ from inferno.core.errors import InfernoError, InvalidRequest, NotFound, Permissi
 from inferno.core.tenancy import LimitOverrides, Permission, Principal, Role
 from inferno.identity.tokens import TokenPair
 from inferno.server.operation import Services, Visited
+from inferno.server.recording import record
 from inferno.telemetry.audit import AuditEvent
-from inferno.tenancy.access import Visit, bearer
+from inferno.tenancy.access import bearer
 from inferno.tenancy.types import (
     ApiKey,
     ApiKeyChange,
@@ -37,6 +38,13 @@ class LoginRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     password: Password
 
 
+class PasswordRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """`POST /auth/password`."""
+
+    current_password: Password
+    new_password: Password
+
+
 class RefreshRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """`POST /auth/refresh`."""
 
@@ -56,6 +64,7 @@ class RotateRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 _logins = msgspec.json.Decoder(LoginRequest)
+_passwords = msgspec.json.Decoder(PasswordRequest)
 _refreshes = msgspec.json.Decoder(RefreshRequest)
 _new_keys = msgspec.json.Decoder(NewKeyRequest)
 _key_changes = msgspec.json.Decoder(ApiKeyChange)
@@ -132,6 +141,19 @@ async def logout(exchange: Visited, services: Services) -> None:
     await services.sessions.logout(claims)
     await record(exchange, services, "logout", f"user:{visit.principal.username}")
     await exchange.respond_json({"status": "logged_out"})
+
+
+async def change_password(exchange: Visited, services: Services) -> None:
+    """`POST /auth/password`: a new password for the caller, who has to know the old one."""
+    request: PasswordRequest = decode_body(_passwords, await exchange.body())
+    visit = exchange.visit
+    await services.sessions.confirm(
+        visit.principal.username, request.current_password, address=visit.address
+    )
+    change = UserChange(password=request.new_password)
+    await services.users.change(visit.principal.user_id, change)
+    await record(exchange, services, "user.password", f"user:{visit.principal.username}")
+    await exchange.respond_json({"status": "changed"})
 
 
 async def me(exchange: Visited, services: Services) -> None:
@@ -310,23 +332,3 @@ def _owner(principal: Principal) -> str | None:
 async def _key(exchange: Visited, services: Services) -> ApiKey:
     owner = _owner(exchange.visit.principal)
     return await services.keys.get(exchange.path_params["key_id"], owner=owner)
-
-
-async def record(
-    exchange: Visited, services: Services, action: str, target: str, **details: Any
-) -> None:
-    """Record an act that has been done, before its doer is told."""
-    visit: Visit = exchange.visit
-    await services.access.audit.append(
-        AuditEvent(
-            action=action,
-            outcome="success",
-            actor=visit.principal.username,
-            actor_id=visit.principal.user_id,
-            tenant=visit.principal.tenant,
-            target=target,
-            address=visit.address,
-            request_id=exchange.request_id,
-            details=details,
-        )
-    )

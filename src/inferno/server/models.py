@@ -10,6 +10,7 @@ import msgspec
 from inferno.core.resources import EngineOptions, InferenceService
 from inferno.gateway.directory import Directory
 from inferno.server.operation import Services, Visited
+from inferno.server.recording import record
 from inferno.server.types import LoadRequest
 from inferno.web.exchange import decode_body
 
@@ -100,6 +101,7 @@ async def load_model(exchange: Visited, services: Services) -> None:
     options = EngineOptions(**msgspec.structs.asdict(request)) if request else None
     # No watch for the client here: a load that was asked for is finished, whoever waits.
     loaded = await services.residency.load(model, options)
+    await record(exchange, services, "model.load", f"model:{model}")
     await exchange.respond_json(
         {
             "status": "loaded",
@@ -116,4 +118,5 @@ async def unload_model(exchange: Visited, services: Services) -> None:
     model = exchange.path_params["model_id"]
     await exchange.body()
     await services.residency.unload(model)
+    await record(exchange, services, "model.unload", f"model:{model}")
     await exchange.respond_json({"status": "unloaded", "model_id": model})

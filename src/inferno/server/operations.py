@@ -68,6 +68,8 @@ AUTH = (
     Operation("POST", "/auth/refresh", auth.refresh,
               "Get new tokens.", auth.RefreshRequest, "Tokens.", public=True),
     Operation("POST", "/auth/logout", auth.logout, "Sign out."),
+    Operation("POST", "/auth/password", auth.change_password,
+              "Change one's own password.", auth.PasswordRequest),
     Operation("GET", "/auth/me", auth.me, "Who the caller is, and what it has left."),
     Operation("GET", "/auth/api-keys", auth.list_keys, "List API keys."),
     Operation("POST", "/auth/api-keys", auth.create_key,

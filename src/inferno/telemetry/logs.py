@@ -40,4 +40,6 @@ def configure(
         logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
+    # Whatever fails in an app is logged by our own door, with the request's id.
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     logging.basicConfig(stream=stream, level=logging.WARNING, format="%(levelname)s %(message)s")

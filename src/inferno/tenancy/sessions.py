@@ -57,6 +57,12 @@ class Sessions:
                 disabled; the answer does not tell which.
             TooManyLogins: too many failures of late.
         """
+        user = await self.confirm(username, password, address=address)
+        await self._users.note_login(user.id)
+        return user, self._pair(user, None)
+
+    async def confirm(self, username: str, password: str, *, address: str) -> User:
+        """Return the user that a name and a password belong to. Raises as `login` does."""
         wait = self._slowdown.check(username, address)
         if wait > 0:
             raise TooManyLogins(retry_after=max(1, round(wait + 0.5)), limit="logins")
@@ -66,8 +72,7 @@ class Sessions:
             self._slowdown.failed(username, address)
             raise AuthenticationFailed(REFUSED)
         self._slowdown.succeeded(username, address)
-        await self._users.note_login(user.id)
-        return user, self._pair(user, None)
+        return user
 
     async def refresh(self, refresh_token: str) -> tuple[User, TokenPair]:
         """Return a new pair of tokens for a refresh token, which is spent by that.

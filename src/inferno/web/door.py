@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 import secrets
@@ -12,7 +13,7 @@ from typing import Protocol
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from inferno.core.errors import InfernoError
+from inferno.core.errors import InfernoError, Overloaded
 from inferno.web.errors import status_of
 from inferno.web.exchange import ClientDisconnected, Header, header_of
 
@@ -123,6 +124,10 @@ class Door:
             log.info("client_disconnected", request_id=request_id, path=scope["path"])
         except InfernoError as known:
             error = known
+        except asyncio.CancelledError:
+            # The listener cancels what still runs when the grace period ends.
+            log.warning("request_cut_off", request_id=request_id, path=scope["path"])
+            error = Overloaded("The server is shutting down; try again elsewhere.", retry_after=5)
         except Exception as unknown:
             log.exception("unexpected_error", request_id=request_id, path=scope["path"])
             error = InfernoError("An internal error occurred; the log has it under the request id.")
