@@ -39,7 +39,6 @@ from inferno.gateway.forwarding import Forwarder
 from inferno.gateway.residency import Limits, Residency
 from inferno.gateway.upstream import UpstreamClient
 from inferno.identity import passwords
-from inferno.identity.issuers import IssuerSettings, OutsideIssuers
 from inferno.identity.slowdown import LoginSlowdown
 from inferno.identity.tokens import TokenIssuer
 from inferno.limits.base import Limiter
@@ -58,7 +57,7 @@ from inferno.storage.database import Database
 from inferno.storage.resources import SqlResourceStore
 from inferno.telemetry import logs
 from inferno.telemetry.audit import AuditTrail
-from inferno.tenancy.access import Access
+from inferno.tenancy.access import Access, TokenVerifier
 from inferno.tenancy.first_start import FirstCredentials, ensure_admin
 from inferno.tenancy.keys import Keys
 from inferno.tenancy.ledger import Ledger
@@ -314,7 +313,7 @@ def create_limiter(settings: Settings) -> Limiter:
     )
 
 
-def outside_issuers(settings: Settings, roster: Roster) -> OutsideIssuers | None:
+def outside_issuers(settings: Settings, roster: Roster) -> TokenVerifier | None:
     """Return the outside issuers that are trusted, or None.
 
     Raises:
@@ -322,6 +321,8 @@ def outside_issuers(settings: Settings, roster: Roster) -> OutsideIssuers | None
     """
     if not settings.issuers:
         return None
+    from inferno.identity.issuers import IssuerSettings, OutsideIssuers  # loads cryptography
+
     try:
         wanted = msgspec.convert(settings.issuers, list[IssuerSettings])
     except msgspec.ValidationError as error:

@@ -9,12 +9,12 @@ import base64
 import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from starlette.types import Scope
 
 from inferno.core.errors import AuthenticationFailed, PermissionDenied
 from inferno.core.tenancy import ANONYMOUS, LimitPolicy, Permission, Principal
-from inferno.identity.issuers import OutsideIssuers
 from inferno.identity.tokens import TokenIssuer
 from inferno.limits.base import Admission, Limiter, Refused
 from inferno.limits.tally import Tally
@@ -49,6 +49,13 @@ class Visit:
         return sum(tally.used for tally in self.tallies) if self.tallies else None
 
 
+class TokenVerifier(Protocol):
+    """Tells tokens of outside issuers from all others."""
+
+    async def verify(self, token: bytes) -> Principal:
+        """Return whom a token stands for. Raises AuthenticationFailed."""
+
+
 class Access:
     """The way in.
 
@@ -67,7 +74,7 @@ class Access:
         self,
         roster: Roster,
         tokens: TokenIssuer,
-        issuers: OutsideIssuers | None,
+        issuers: TokenVerifier | None,
         limiter: Limiter,
         audit: AuditTrail,
         *,

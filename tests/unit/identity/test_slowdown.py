@@ -125,6 +125,38 @@ def test_an_attacker_cannot_lock_the_owner_out(logins: Logins) -> None:
         assert logins.succeed(address=HOME) == 0
 
 
+def attack(logins: Logins, account: str = "alice") -> None:
+    """Fail once from each of many addresses, until the account is slowed down."""
+    for i in range(80):
+        logins.fail(account, f"198.51.100.{i}")
+
+
+def test_under_attack_only_those_who_failed_lately_are_slowed(logins: Logins) -> None:
+    logins.fail(address="192.0.2.1")
+    logins.now += PAIR.forgive
+    attack(logins)
+    assert logins.fail(address="192.0.2.2") == 0
+    assert logins.fail(address="192.0.2.2") == ACCOUNT.longest
+    assert logins.succeed(address="192.0.2.1") == 0
+
+
+def test_under_attack_guessing_where_a_login_succeeded_is_slowed(logins: Logins) -> None:
+    logins.succeed()
+    for _ in range(PAIR.free + 1):
+        assert logins.fail() == 0
+    attack(logins)
+    logins.now += 2
+    assert logins.fail() == ACCOUNT.longest - 2
+
+
+def test_many_logins_that_succeed_slow_nobody(logins: Logins) -> None:
+    for i in range(200):
+        assert logins.succeed("robot", f"198.51.100.{i}") == 0
+        assert logins.succeed(f"user-{i}", HOME) == 0
+    for _ in range(PAIR.free):
+        assert logins.fail("robot", "192.0.2.1") == 0
+
+
 def test_others_at_the_attacked_address_are_not_slowed_at_once(logins: Logins) -> None:
     logins.guesses(60, ["alice"], [HOME])
     assert logins.succeed("bob", HOME) == 0

@@ -1,6 +1,8 @@
 """The limiter in memory against an oracle, and what it holds on to."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -328,3 +330,8 @@ async def test_concurrent_tasks_never_exceed() -> None:
         return True
 
     assert sum(await asyncio.gather(*(one() for _ in range(500)))) == 100
+
+
+def test_limits_in_memory_need_no_redis() -> None:
+    code = "import sys, inferno.limits.memory; sys.exit('redis' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
