@@ -39,6 +39,7 @@ from inferno.gateway.forwarding import Forwarder
 from inferno.gateway.residency import Limits, Residency
 from inferno.gateway.upstream import UpstreamClient
 from inferno.identity import passwords
+from inferno.identity.issuer_settings import IssuerSettings
 from inferno.identity.slowdown import LoginSlowdown
 from inferno.identity.tokens import TokenIssuer
 from inferno.limits.base import Limiter
@@ -321,7 +322,7 @@ def outside_issuers(settings: Settings, roster: Roster) -> TokenVerifier | None:
     """
     if not settings.issuers:
         return None
-    from inferno.identity.issuers import IssuerSettings, OutsideIssuers  # loads cryptography
+    from inferno.identity.issuers import OutsideIssuers  # loads cryptography
 
     try:
         wanted = msgspec.convert(settings.issuers, list[IssuerSettings])

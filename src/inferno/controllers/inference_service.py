@@ -55,19 +55,8 @@ class Plan:
 
 
 def template_hash(engine: str, model: PredictorModel) -> str:
-    """Return a short digest of everything that a replica is made from.
-
-    Of what the file says of itself, only what tells it from a file that was there before.
-    """
-    parts = [
-        engine,
-        model.model_format,
-        model.storage_uri,
-        model.options,
-        model.info.size_bytes,
-        model.info.modified_ns,
-    ]
-    template = msgspec.json.encode(parts, order="deterministic")
+    """Return a short digest of everything that a replica is made from."""
+    template = msgspec.json.encode([engine, *model.template], order="deterministic")
     return hashlib.sha256(template).hexdigest()[:10]
 
 

@@ -24,6 +24,7 @@ from inferno.core.resources import (
     PredictorModel,
 )
 from inferno.models.folder import ModelFile, ModelsFolder
+from inferno.models.gguf import kv_cache_bytes_per_token
 from inferno.storage.base import ResourceStore
 
 SOURCE_LABEL = "inferno.dev/source"
@@ -153,6 +154,8 @@ def _info(file: ModelFile) -> ModelInfo:
         parameters=header.parameter_count,
         context_length=header.context_length,
         embedding_length=header.embedding_length,
+        vocabulary_size=header.vocabulary_size,
+        cache_bytes_per_token=kv_cache_bytes_per_token(header),
         modified_ns=file.mtime_ns,
         capabilities=["text-generation", "embeddings"],
     )

@@ -63,15 +63,17 @@ class ContextLengthExceeded(InvalidRequest):
     Args:
         prompt_tokens: length of the prompt, in tokens.
         context_size: what the model can hold for one request, in tokens.
+        option: the option of the load call that says how much that is.
     """
 
-    def __init__(self, *, prompt_tokens: int, context_size: int) -> None:
+    def __init__(
+        self, *, prompt_tokens: int, context_size: int, option: str = "context_size"
+    ) -> None:
         super().__init__(
-            f"The prompt is {prompt_tokens} tokens long, but the model's context holds "
-            f"{context_size} tokens. Shorten the prompt or load the model with a larger "
-            "context_size.",
+            f"The prompt is {prompt_tokens} tokens long, but the model takes {context_size} "
+            f"tokens. Shorten the prompt or load the model with a larger {option}.",
             prompt_tokens=prompt_tokens,
-            context_size=context_size,
+            **{option: context_size},
         )
 
 

@@ -111,6 +111,8 @@ class ModelInfo(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True
         display_name: the name for people (`Llama 2 7B`).
         size_bytes: of all its files.
         context_length: tokens that the model was trained for.
+        vocabulary_size: tokens that it knows.
+        cache_bytes_per_token: memory that a token of context takes, at most.
         modified_ns: when the file was last changed, in nanoseconds since the epoch: a file that
             is replaced is another model, and its replicas are replaced too.
     """
@@ -123,6 +125,8 @@ class ModelInfo(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True
     parameters: int = 0
     context_length: int = 0
     embedding_length: int = 0
+    vocabulary_size: int = 0
+    cache_bytes_per_token: int = 0
     modified_ns: int = 0
     capabilities: list[str] = []
 
@@ -134,6 +138,15 @@ class PredictorModel(msgspec.Struct, rename="camel", kw_only=True, omit_defaults
     storage_uri: str = ""
     options: EngineOptions = EngineOptions()
     info: ModelInfo = msgspec.field(default_factory=ModelInfo)
+
+    @property
+    def template(self) -> tuple[Any, ...]:
+        """What a replica is made from: two models with equal templates need no new replica.
+
+        Of what the file says of itself, only what tells it from a file that was there before.
+        """
+        file = (self.storage_uri, self.info.size_bytes, self.info.modified_ns)
+        return (self.model_format.name, *file, self.options)
 
 
 class Predictor(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True):

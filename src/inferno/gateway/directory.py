@@ -206,4 +206,5 @@ def _made_for(pod: Pod, service: InferenceService) -> bool:
     """Whether a replica was made for the service's present model and latest load request."""
     asked = service.metadata.annotations.get(LOAD_REQUESTED_ANNOTATION)
     answered = pod.metadata.annotations.get(LOAD_REQUESTED_ANNOTATION)
-    return pod.spec.model == service.spec.predictor.model and asked == answered
+    wanted = service.spec.predictor.model
+    return pod.spec.model.template == wanted.template and asked == answered

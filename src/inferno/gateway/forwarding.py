@@ -8,6 +8,7 @@ replica, which is how the replica learns that the work is no longer wanted.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -246,6 +247,9 @@ class _ErrorEnvelope(msgspec.Struct):
     error: _ErrorBody
 
 
+_TOO_LONG_TO_EMBED = re.compile(r"input \((\d+) tokens\) is too large .*batch size: (\d+)")
+"""llama.cpp embeds a text in one step, so a step has to hold all of it."""
+
 _errors: msgspec.json.Decoder[_ErrorEnvelope] = msgspec.json.Decoder(_ErrorEnvelope)
 
 
@@ -271,6 +275,9 @@ def replica_error(status: int, body: bytes) -> InfernoError:
         error = _ErrorBody()
     if error.type == "exceed_context_size_error":
         return ContextLengthExceeded(prompt_tokens=error.n_prompt_tokens, context_size=error.n_ctx)
+    if (too_long := _TOO_LONG_TO_EMBED.match(error.message)) is not None:
+        tokens, batch = map(int, too_long.groups())
+        return ContextLengthExceeded(prompt_tokens=tokens, context_size=batch, option="batch_size")
     if error.type == "not_supported_error":
         return Unsupported(error.message)
     if status in (400, 422):

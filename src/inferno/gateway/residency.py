@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -189,10 +189,10 @@ class Residency:
             DeadlineExceeded: loading took longer than it may.
         """
         self._directory.service(model)
-        async with self._one_at_a_time:
-            stored = await self._want(await self._stored(model), options)
         try:
             async with asyncio.timeout(self._load_timeout):
+                async with self._one_at_a_time:
+                    stored = await self._want(await self._stored(model), options)
                 return _measured(await self._loaded(stored))
         except TimeoutError:
             raise DeadlineExceeded(
@@ -252,7 +252,17 @@ class Residency:
 
         log.info("model_wanted", model=model)
         self._endpoints.line(model).touch()  # a model just asked for is not idle
-        return await self._store.modify(InferenceService, model, change)
+        return await self._write(model, change)
+
+    async def _write(
+        self, model: str, change: Callable[[InferenceService], None]
+    ) -> InferenceService:
+        """Change a service, and wait until the directory shows it: the next plan counts on that."""
+        written = await self._store.modify(InferenceService, model, change)
+        services = self._directory.services
+        while model in services and not _reflects(services[model], written):
+            await self._directory.changed()
+        return written
 
     async def _make_room(self, service: InferenceService) -> None:
         name = service.metadata.name
@@ -275,7 +285,7 @@ class Residency:
         def change(stored: InferenceService) -> None:
             stored.spec.predictor.replicas = replicas
 
-        await self._store.modify(InferenceService, model, change)
+        await self._write(model, change)
 
     async def _loaded(self, asked: InferenceService) -> list[Pod]:
         """Wait for Ready replicas of the service as it was asked for, or as it became since."""
@@ -285,7 +295,8 @@ class Residency:
             is_known = _reflects(present, asked)
             service = present if is_known else asked
             wanted = service.spec.predictor
-            pods = [p for p in self._directory.pods_of(name) if p.spec.model == wanted.model]
+            template = wanted.model.template
+            pods = [p for p in self._directory.pods_of(name) if p.spec.model.template == template]
             ready = [p for p in pods if p.status.phase == "Ready"]
             if ready:
                 return ready

@@ -36,6 +36,7 @@ from inferno.server.types import (
     ContentPart,
     Message,
     NamedToolChoice,
+    OpenAIRequest,
     ResponseFormat,
     Tool,
     Usage,
@@ -93,6 +94,7 @@ async def chat_completions(exchange: Visited, services: Services) -> None:
     """Serve one chat request, streamed or not."""
     request: ChatRequest = decode_body(_requests, await exchange.body())
     check(request)
+    check_logit_bias(request, services)
     exchange.require_streaming(request.stream)
     calls = [call_for(request, services, exchange.request_id, i) for i in range(request.n or 1)]
     await exchange.reserve(services, calls)
@@ -137,8 +139,32 @@ def check(request: ChatRequest) -> None:
         raise InvalidRequest(
             "'grammar' goes together with neither 'tools' nor 'response_format'.", field="grammar"
         )
+    if with_tools and formatted:
+        raise Unsupported(
+            "'response_format' together with 'tools' is not supported: the model could answer "
+            "in the format or call a tool, and engines let it do only the first.",
+            field="response_format",
+        )
     for i, message in enumerate(request.messages):
         _check_message(message, f"messages[{i}]")
+
+
+def check_logit_bias(request: OpenAIRequest, services: Services) -> None:
+    """Refuse biases of tokens that the model does not have; engines ignore them.
+
+    Raises:
+        ModelNotFound: no such model.
+        InvalidRequest: names the token.
+    """
+    if not request.logit_bias:
+        return
+    info = services.directory.service(request.model).spec.predictor.model.info
+    for token in request.logit_bias:
+        if info.vocabulary_size and int(token) >= info.vocabulary_size:
+            raise InvalidRequest(
+                f"'logit_bias' names token {token}, but the model has {info.vocabulary_size}.",
+                field="logit_bias",
+            )
 
 
 def check_stream_options(request: Any) -> None:

@@ -18,7 +18,7 @@ import msgspec
 from inferno.core.errors import InvalidRequest, Unsupported
 from inferno.gateway.forwarding import Call, Forwarder
 from inferno.limits.tally import Tally
-from inferno.server.chat import check_stream_options
+from inferno.server.chat import check_logit_bias, check_stream_options
 from inferno.server.errors import openai_envelope
 from inferno.server.operation import Services, Visited
 from inferno.server.relay import (
@@ -96,6 +96,7 @@ async def completions(exchange: Visited, services: Services) -> None:
     request: CompletionRequest = decode_body(_requests, await exchange.body())
     prompts = prompts_of(request.prompt)
     check(request, prompts)
+    check_logit_bias(request, services)
     exchange.require_streaming(request.stream)
     choices = [
         _choice(request, prompt, services, exchange.request_id, prompt_index, i)

@@ -62,7 +62,7 @@ def document(operations: Sequence[Operation], *, version: str) -> dict[str, Any]
     _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
-        path = paths.setdefault(operation.path, {})
+        path = paths.setdefault(operation.path.replace(":path}", "}"), {})
         path[operation.method.lower()] = _operation(operation)
     return {
         "openapi": "3.1.0",
@@ -92,7 +92,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
             },
         },
     }
-    names = re.findall(r"{(\w+)}", operation.path)
+    names = re.findall(r"{(\w+)", operation.path)
     if names:
         described["parameters"] = [
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}

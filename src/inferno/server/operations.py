@@ -36,7 +36,7 @@ OPENAI = (
               "Embed texts (OpenAI).", EmbeddingRequest, needs=INFER),
     Operation("GET", "/v1/models", models.list_openai_models,
               "List models (OpenAI).", needs=READ),
-    Operation("GET", "/v1/models/{model_id}", models.get_openai_model,
+    Operation("GET", "/v1/models/{model_id:path}", models.get_openai_model,
               "Describe a model (OpenAI).", needs=READ),
 )
 
@@ -57,7 +57,7 @@ ROOT = (
     Operation("POST", "/embeddings", embeddings.embeddings,
               "Embed texts.", EmbeddingRequest, needs=INFER),
     Operation("GET", "/models", models.list_models, "List models.", needs=READ),
-    Operation("GET", "/models/{model_id}", models.get_model, "Describe a model.", needs=READ),
+    Operation("GET", "/models/{model_id:path}", models.get_model, "Describe a model.", needs=READ),
     Operation("GET", "/", service.describe, "Describe the server."),
     Operation("GET", "/docs", service.docs, "This API, for people.", responses=HTML),
 )

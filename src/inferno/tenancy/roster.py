@@ -28,7 +28,7 @@ from inferno.core.tenancy import (
     policy_of,
 )
 from inferno.identity.api_keys import KeyRing, KnownKey
-from inferno.identity.tokens import RevocationList
+from inferno.identity.revocation import RevocationList
 from inferno.tenancy.keys import Keys
 from inferno.tenancy.ledger import Ledger
 from inferno.tenancy.overrides import Overrides

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from starlette.types import Scope
 
 from inferno.core.errors import ConfigurationError
-from inferno.web.exchange import header_of
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 UNKNOWN = "unknown"
@@ -30,14 +29,15 @@ def client_address(scope: Scope, trusted: Sequence[Network]) -> str:
     """Return the address of whoever sent a request.
 
     `X-Forwarded-For` is believed only as far as it was written by trusted proxies: from the right,
-    the first address that is not one of theirs. Everything further left is the sender's claim.
+    the first address that is not one of theirs. Everything further left is the sender's claim. A
+    proxy may add to the sender's line or write one of its own behind it; both count.
     """
     client = scope.get("client")
     address = str(client[0]) if client else UNKNOWN
     if not trusted or not _is_in(address, trusted):
         return address
-    forwarded = header_of(scope, b"x-forwarded-for") or b""
-    for claimed in reversed(forwarded.decode("latin-1").split(",")):
+    lines = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
+    for claimed in reversed(b",".join(lines).decode("latin-1").split(",")):
         parsed = _parsed(claimed)
         if parsed is None:
             return address
@@ -54,17 +54,18 @@ def limit_subject(address: str) -> str:
     """
     parsed = _parsed(address)
     if isinstance(parsed, ipaddress.IPv6Address):
-        if parsed.ipv4_mapped is not None:
-            return f"address:{parsed.ipv4_mapped}"
-        return f"address:{ipaddress.ip_network((parsed, 64), strict=False)}"
-    return f"address:{address}"
+        return f"address:{ipaddress.ip_network((int(parsed), 64), strict=False)}"
+    return f"address:{address if parsed is None else parsed}"
 
 
 def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return an address; one of IPv4 as such, also where an IPv6 socket has wrapped it."""
     try:
-        return ipaddress.ip_address(text.strip().strip("[]"))
+        parsed = ipaddress.ip_address(text.strip().strip("[]"))
     except ValueError:
         return None
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return mapped or parsed
 
 
 def _is_in(address: str, trusted: Sequence[Network]) -> bool:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from inferno.core.errors import InvalidRequest
+from inferno.web.door import SECURITY_HEADERS, Render
 from inferno.web.exchange import header_of
-from inferno.web.protocol import Render
 
 
 class TrustedHosts:
@@ -39,6 +39,7 @@ class TrustedHosts:
         headers += [
             (b"content-length", b"%d" % len(body)),
             (b"x-request-id", request_id.encode()),
+            *SECURITY_HEADERS,
         ]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})

@@ -16,7 +16,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from inferno.core.errors import ConfigurationError
-from inferno.web.protocol import ConnectionLimits, GuardedProtocol, Render
+from inferno.web.door import Render
+from inferno.web.protocol import ConnectionLimits, GuardedProtocol
 
 BACKLOG = 2048
 
@@ -98,6 +99,8 @@ class Listener(uvicorn.Server):
                 access_log=False,
                 log_config=None,
                 server_header=False,
+                # uvicorn would believe `X-Forwarded-For` from loopback; see `web.address`.
+                proxy_headers=False,
                 timeout_graceful_shutdown=max(1, round(grace)),
             )
         )
