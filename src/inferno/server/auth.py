@@ -1,21 +1,30 @@
 """`/auth/…`: signing in and out, API keys, users, limits.
 
 Callers see their own keys. Whoever may manage users sees all of them, and names users by id or
-username. What a caller may not see is not there: it gets the 404 that a made-up id gets.
+username. What a caller may not see is not there: it gets the 404 that a made-up id gets. Nobody
+makes, changes or takes over a key or a user that may do more than itself: a key with few
+permissions is no way to one with more.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
 
-from inferno.core.errors import InfernoError, InvalidRequest, NotFound, PermissionDenied
-from inferno.core.tenancy import LimitOverrides, Permission, Principal, Role
+from inferno.core.errors import (
+    AuthenticationFailed,
+    InfernoError,
+    InvalidRequest,
+    NotFound,
+    PermissionDenied,
+)
+from inferno.core.tenancy import ROLE_PERMISSIONS, LimitOverrides, Permission, Principal, Role
 from inferno.identity.tokens import TokenPair
 from inferno.server.operation import Services, Visited
 from inferno.server.recording import record
-from inferno.telemetry.audit import AuditEvent
+from inferno.telemetry.audit import AuditEvent, Outcome
 from inferno.tenancy.access import bearer
 from inferno.tenancy.types import (
     ApiKey,
@@ -51,6 +60,13 @@ class RefreshRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     refresh_token: str
 
 
+class PasswordRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """`POST /auth/password`."""
+
+    current_password: Password
+    new_password: Password
+
+
 class NewKeyRequest(NewApiKey, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`POST /auth/api-keys`; `user` (id or username) is for those who manage users."""
 
@@ -66,6 +82,7 @@ class RotateRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 _logins = msgspec.json.Decoder(LoginRequest)
 _passwords = msgspec.json.Decoder(PasswordRequest)
 _refreshes = msgspec.json.Decoder(RefreshRequest)
+_passwords = msgspec.json.Decoder(PasswordRequest)
 _new_keys = msgspec.json.Decoder(NewKeyRequest)
 _key_changes = msgspec.json.Decoder(ApiKeyChange)
 _rotations = msgspec.json.Decoder(RotateRequest)
@@ -125,9 +142,21 @@ def shown_pair(pair: TokenPair, user: User) -> dict[str, Any]:
 
 async def refresh(exchange: Visited, services: Services) -> None:
     """`POST /auth/refresh`: a refresh token, once, for a new pair."""
-    await services.access.knock(exchange.scope)
+    address = await services.access.knock(exchange.scope)
     request: RefreshRequest = decode_body(_refreshes, await exchange.body())
-    user, pair = await services.sessions.refresh(request.refresh_token)
+    event = AuditEvent(
+        action="refresh", outcome="success", address=address, request_id=exchange.request_id
+    )
+    try:
+        user, pair = await services.sessions.refresh(request.refresh_token)
+    except InfernoError as error:
+        reason = type(error).__name__
+        refused = msgspec.structs.replace(event, outcome="refused", reason=reason)
+        services.access.audit.note(refused)
+        raise
+    services.access.audit.note(
+        msgspec.structs.replace(event, actor=user.username, actor_id=user.id, tenant=user.tenant)
+    )
     await exchange.respond_json(shown_pair(pair, user), headers=[NO_STORE])
 
 
@@ -154,6 +183,33 @@ async def change_password(exchange: Visited, services: Services) -> None:
     await services.users.change(visit.principal.user_id, change)
     await record(exchange, services, "user.password", f"user:{visit.principal.username}")
     await exchange.respond_json({"status": "changed"})
+
+
+async def change_password(exchange: Visited, services: Services) -> None:
+    """`POST /auth/password`: change one's own; the answer has the tokens of a new session.
+
+    The session that asks for it ends. Wrong guesses are slowed down as those at the login are.
+    """
+    request: PasswordRequest = decode_body(_passwords, await exchange.body())
+    visit = exchange.visit
+    principal = visit.principal
+    if principal.credential not in ("api_key", "token"):
+        raise InvalidRequest("The caller has no password here.")
+    try:
+        user, pair = await services.sessions.login(
+            principal.username, request.current_password, address=visit.address
+        )
+    except AuthenticationFailed:
+        await record(
+            exchange, services, "user.password", f"user:{principal.username}", outcome="refused"
+        )
+        raise InvalidRequest("The current password is wrong.", field="current_password") from None
+    await services.users.change(user.id, UserChange(password=request.new_password))
+    if principal.credential == "token":
+        claims = services.access.tokens.verify(bearer(exchange.header(b"authorization")))
+        await services.sessions.logout(claims)
+    await record(exchange, services, "user.password", f"user:{principal.username}")
+    await exchange.respond_json(shown_pair(pair, user), headers=[NO_STORE])
 
 
 async def me(exchange: Visited, services: Services) -> None:
@@ -190,28 +246,32 @@ async def create_key(exchange: Visited, services: Services) -> None:
     request: NewKeyRequest = decode_body(_new_keys, await exchange.body())
     principal = exchange.visit.principal
     if not _manages(principal):
-        _refuse_more_than_held(principal, request)
+        _refuse_managing(principal, request)
+    user = await services.users.get(request.user or principal.user_id)
+    require_held(principal, effective(user, request.permissions))
     new = NewApiKey(
         name=request.name,
         permissions=request.permissions,
         expires_in_days=request.expires_in_days,
         limits=request.limits,
     )
-    user = request.user or principal.user_id
-    key, secret = await services.keys.create(user, new)
+    key, secret = await services.keys.create(user.id, new)
     await record(exchange, services, "api_key.create", f"api_key:{key.id}", user=key.username)
     await exchange.respond_json(with_secret(key, secret), status=201, headers=[NO_STORE])
 
 
-def _refuse_more_than_held(principal: Principal, request: NewKeyRequest) -> None:
-    """A caller without a say over users cannot give itself more than it has."""
+def _refuse_managing(principal: Principal, request: NewKeyRequest) -> None:
+    """Refuse what needs a say over users."""
     if request.user not in (None, principal.user_id, principal.username):
         raise PermissionDenied("Keys of other users need the permission 'manage_users'.")
     if request.limits != LimitOverrides():
         raise PermissionDenied("Setting limits needs the permission 'manage_users'.")
-    wanted = set(request.permissions) or set(Permission)
-    if principal.credential == "api_key" and not wanted <= principal.permissions:
-        raise PermissionDenied("A key cannot make a key that may do more than itself.")
+
+
+def effective(user: User, scopes: Collection[Permission]) -> frozenset[Permission]:
+    """Return what a user's key may do."""
+    held = ROLE_PERMISSIONS[user.role]
+    return held.intersection(scopes) if scopes else held
 
 
 def with_secret(key: ApiKey, secret: str) -> dict[str, Any]:
@@ -225,8 +285,8 @@ async def change_key(exchange: Visited, services: Services) -> None:
     principal = exchange.visit.principal
     if change.limits is not None and not _manages(principal):
         raise PermissionDenied("Setting limits needs the permission 'manage_users'.")
-    key_id = exchange.path_params["key_id"]
-    key = await services.keys.change(key_id, change, owner=_owner(principal))
+    key = await _managed_key(exchange, services)
+    key = await services.keys.change(key.id, change, owner=_owner(principal))
     await record(exchange, services, "api_key.change", f"api_key:{key.id}", user=key.username)
     await exchange.respond_json(key)
 
@@ -235,19 +295,19 @@ async def rotate_key(exchange: Visited, services: Services) -> None:
     """`POST /auth/api-keys/{key_id}/rotate`: a new key; the old one works a while longer."""
     body = await exchange.body()
     request = decode_body(_rotations, body) if body.strip() else RotateRequest()
-    key_id = exchange.path_params["key_id"]
+    old = await _managed_key(exchange, services)
     key, secret = await services.keys.rotate(
-        key_id, grace_seconds=request.grace_seconds, owner=_owner(exchange.visit.principal)
+        old.id, grace_seconds=request.grace_seconds, owner=_owner(exchange.visit.principal)
     )
-    await record(exchange, services, "api_key.rotate", f"api_key:{key_id}", new=key.id)
+    await record(exchange, services, "api_key.rotate", f"api_key:{old.id}", new=key.id)
     await exchange.respond_json(with_secret(key, secret), status=201, headers=[NO_STORE])
 
 
 async def revoke_key(exchange: Visited, services: Services) -> None:
     """`DELETE /auth/api-keys/{key_id}`."""
     await exchange.body()
-    key_id = exchange.path_params["key_id"]
-    key = await services.keys.revoke(key_id, owner=_owner(exchange.visit.principal))
+    key = await _managed_key(exchange, services)
+    await services.keys.revoke(key.id, owner=_owner(exchange.visit.principal))
     await record(exchange, services, "api_key.revoke", f"api_key:{key.id}", user=key.username)
     await exchange.respond_json({"status": "revoked", "id": key.id})
 
@@ -264,7 +324,9 @@ async def get_user(exchange: Visited, services: Services) -> None:
 
 async def create_user(exchange: Visited, services: Services) -> None:
     """`POST /auth/users`."""
-    user = await services.users.create(decode_body(_new_users, await exchange.body()))
+    new: NewUser = decode_body(_new_users, await exchange.body())
+    require_held(exchange.visit.principal, ROLE_PERMISSIONS[new.role])
+    user = await services.users.create(new)
     await record(exchange, services, "user.create", f"user:{user.username}", role=user.role)
     await exchange.respond_json(user, status=201)
 
@@ -272,7 +334,10 @@ async def create_user(exchange: Visited, services: Services) -> None:
 async def change_user(exchange: Visited, services: Services) -> None:
     """`PATCH /auth/users/{user}`: password, role, tenant, email, disabled, limits."""
     change: UserChange = decode_body(_user_changes, await exchange.body())
-    user = await services.users.change(exchange.path_params["user"], change)
+    user = await _managed_user(exchange, services)
+    if change.role is not None:
+        require_held(exchange.visit.principal, ROLE_PERMISSIONS[change.role])
+    user = await services.users.change(user.id, change)
     changed = [n for n, v in msgspec.structs.asdict(change).items() if v is not None]
     await record(exchange, services, "user.change", f"user:{user.username}", fields=changed)
     await exchange.respond_json(user)
@@ -281,7 +346,8 @@ async def change_user(exchange: Visited, services: Services) -> None:
 async def delete_user(exchange: Visited, services: Services) -> None:
     """`DELETE /auth/users/{user}`: the user goes with its keys."""
     await exchange.body()
-    user = await services.users.delete(exchange.path_params["user"])
+    user = await _managed_user(exchange, services)
+    await services.users.delete(user.id)
     await record(exchange, services, "user.delete", f"user:{user.username}")
     await exchange.respond_json({"status": "deleted", "id": user.id})
 

@@ -62,7 +62,7 @@ def document(operations: Sequence[Operation], *, version: str) -> dict[str, Any]
     _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
-        path = paths.setdefault(operation.path.replace(":path}", "}"), {})
+        path = paths.setdefault(operation.documented_path, {})
         path[operation.method.lower()] = _operation(operation)
     return {
         "openapi": "3.1.0",

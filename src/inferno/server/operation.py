@@ -114,6 +114,11 @@ class Operation:
     needs: Permission | None = None
     public: bool = False
 
+    @property
+    def documented_path(self) -> str:
+        """The path as OpenAPI writes it: without what a placeholder may match."""
+        return self.path.replace(":path}", "}")
+
 
 class Endpoint:
     """ASGI app of one operation: let the caller in, handle, and settle with it.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -240,6 +240,16 @@ def require(principal: Principal, permission: Permission) -> None:
         raise PermissionDenied(
             f"This needs the permission '{permission.value}', which the caller does not have.",
             permission=permission.value,
+        )
+
+
+def require_held(principal: Principal, permissions: Set[Permission]) -> None:
+    """Refuse a caller that would give or take over more than it has. Raises PermissionDenied."""
+    missing = permissions - principal.permissions
+    if missing:
+        raise PermissionDenied(
+            f"This needs permissions that the caller does not have: {', '.join(sorted(missing))}.",
+            permission=min(missing).value,
         )
 
 

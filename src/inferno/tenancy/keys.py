@@ -11,7 +11,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from inferno.core.errors import InvalidRequest, NotFound
+from inferno.core.errors import Conflict, InvalidRequest, NotFound
 from inferno.core.tenancy import ROLE_PERMISSIONS, LimitOverrides, Permission
 from inferno.identity import api_keys
 from inferno.storage.tables import api_keys as table
@@ -90,11 +90,13 @@ class Keys:
 
         Raises:
             NotFound: there is no such key.
+            Conflict: it does not work, and rotating must not make it work again.
         """
         secret = api_keys.generate()
         ends = datetime.now(UTC) + timedelta(seconds=grace_seconds)
         async with self._ledger.writing() as connection:
             old = await _find(connection, key_id, owner)
+            _require_working(old)
             user = await find_user(connection, old.user_id, None)
             new = NewApiKey(name=old.name, permissions=old.permissions, limits=old.limits)
             new_id = await _insert(connection, user, new, secret, expires_at=old.expires_at)
@@ -148,10 +150,14 @@ class Keys:
         It changes nothing that anybody keeps a picture of, so the version stays.
         """
         async with self._ledger.noting() as connection:
-            for key_id, moment in when.items():
-                text = text_of(datetime.fromtimestamp(moment, UTC))
-                written = sa.update(table).where(table.c.id == key_id)
-                await connection.execute(written.values(last_used_at=text))
+            written = sa.update(table).where(table.c.id == sa.bindparam("key"))
+            await connection.execute(
+                written.values(last_used_at=sa.bindparam("moment")),
+                [
+                    {"key": key_id, "moment": text_of(datetime.fromtimestamp(moment, UTC))}
+                    for key_id, moment in when.items()
+                ],
+            )
 
 
 async def _insert(
@@ -169,7 +175,8 @@ async def _insert(
         "id": key_id,
         "user_id": user.id,
         "name": new.name,
-        "prefix": secret[: api_keys.SHOWN_CHARACTERS],
+        # Of a short key that somebody chose, most has to stay unseen.
+        "prefix": secret[: min(api_keys.SHOWN_CHARACTERS, len(secret) // 3)],
         "sha256": api_keys.digest(secret).hex(),
         "scopes": [permission.value for permission in new.permissions],
         "limits": msgspec.to_builtins(new.limits),
@@ -188,6 +195,13 @@ def _require_held(user: User, permissions: list[Permission]) -> None:
         raise InvalidRequest(
             f"The role '{user.role}' does not have: {', '.join(missing)}.", field="permissions"
         )
+
+
+def _require_working(key: ApiKey) -> None:
+    if key.disabled:
+        raise Conflict("The API key is disabled; enable it before rotating it.")
+    if key.expires_at is not None and key.expires_at <= now_text():
+        raise Conflict("The API key has expired; create a new one.")
 
 
 def _select(owner: str | None) -> sa.Select[Any]:

@@ -31,16 +31,14 @@ class Ledger:
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
-        """Give a connection whose writes are committed together, as a new version."""
+        """Give a connection whose writes are committed together, as a new version.
+
+        Writers take turns: what one reads in its transaction, no other changes before its end.
+        """
         async with self._database.transaction() as connection:
+            # First, since on Postgres it is the row's lock that makes the others wait.
+            await _raise_version(connection)
             yield connection
-            raised = (
-                sa.update(counters)
-                .where(counters.c.name == NAME)
-                .values(value=counters.c.value + 1)
-            )
-            if (await connection.execute(raised)).rowcount == 0:
-                await connection.execute(sa.insert(counters).values(name=NAME, value=1))
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -58,6 +56,16 @@ class Ledger:
         """Return the present version; 0 before the first write."""
         async with self._database.read() as connection:
             return await version_seen_by(connection)
+
+
+async def _raise_version(connection: AsyncConnection) -> None:
+    raised = (
+        sa.update(counters).where(counters.c.name == NAME).values(value=counters.c.value + 1)
+    )
+    if (await connection.execute(raised)).rowcount == 0:
+        start = f"INSERT INTO counters (name, value) VALUES ('{NAME}', 0) ON CONFLICT DO NOTHING"
+        await connection.execute(sa.text(start))
+        await connection.execute(raised)
 
 
 async def version_seen_by(connection: AsyncConnection) -> int:

@@ -58,6 +58,11 @@ class Picture:
     overrides: Mapping[tuple[str, str], LimitOverrides]
 
 
+def default_of(role: Role, defaults: LimitPolicy) -> LimitPolicy:
+    """Return the limits where none are set: admins have none."""
+    return UNLIMITED if role is Role.ADMIN else defaults
+
+
 class Roster:
     """Users, keys and revocations in memory.
 
@@ -106,7 +111,7 @@ class Roster:
             tenant: of the caller.
             narrower: what is set for the user, and for its key.
         """
-        default = UNLIMITED if role is Role.ADMIN else self._defaults
+        default = default_of(role, self._defaults)
         overrides = self._picture.overrides
         wider = [overrides.get(("tenant", tenant)), overrides.get(("role", role.value))]
         return policy_of(default, *wider, *narrower)
@@ -141,13 +146,15 @@ class Roster:
                 await self.read()
 
     async def read(self) -> None:
-        """Read everything."""
+        """Read everything; what is known changes at once, or not at all where reading fails."""
         version = await self._ledger.version()
         users = {user.id: user for user in await self._users.all() if not user.disabled}
-        self._picture = Picture(version, users, await self._overrides.all())
-        self._tokens.load((await self._revocations.all()).items())
+        overrides = await self._overrides.all()
+        revoked = await self._revocations.all()
         keys = await self._keys.all()
         digests = await self._keys.digests()
+        self._picture = Picture(version, users, overrides)
+        self._tokens.load(revoked.items())
         self.ring.replace(
             self._known(key, users[key.user_id], digests[key.id])
             for key in keys

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
+import time
 
 from inferno.core.errors import AuthenticationFailed, NotFound, RateLimitExceeded
 from inferno.identity.slowdown import LoginSlowdown
@@ -16,6 +18,17 @@ CONCURRENT_CHECKS = 2
 
 REFUSED = "Invalid username or password."
 ENDED = "The session has ended; sign in again."
+
+
+def signing_secret(given: str | None, platform_secret: bytes) -> str | bytes:
+    """Return what the platform's tokens are signed with.
+
+    Args:
+        given: the setting, where there is one.
+        platform_secret: the data folder's; replicas' keys come from it too, and a secret has one
+            purpose, so another one is derived.
+    """
+    return given or hmac.digest(platform_secret, b"tokens", "sha256")
 
 
 class TooManyLogins(RateLimitExceeded):
@@ -104,7 +117,8 @@ class Sessions:
         await self._end(claims)
 
     async def _end(self, claims: Claims) -> None:
-        until = max(claims.expires_at, claims.issued_at + self._refresh_lifetime)
+        # The newest token of the family may be a moment old, however old the one at hand is.
+        until = max(claims.expires_at, time.time() + self._refresh_lifetime)
         await self._revocations.revoke(claims.family, until=until)
         self._tokens.revocations.revoke(claims.family, until)
 

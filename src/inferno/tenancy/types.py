@@ -8,15 +8,18 @@ import msgspec
 
 from inferno.core.tenancy import DEFAULT_TENANT, LimitOverrides, Permission, Role
 
+# `$` alone lets a newline at the end pass, and `\Z` is nothing that JSON Schema knows.
 Username = Annotated[
-    str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9]([A-Za-z0-9._@+-]*)$")
+    str,
+    msgspec.Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]*$(?!\n)"),
 ]
 TenantName = Annotated[
-    str, msgspec.Meta(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    str,
+    msgspec.Meta(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$(?!\n)"),
 ]
 Password = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
 KeyName = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
-Email = Annotated[str, msgspec.Meta(max_length=320, pattern=r"^[^@\s]+@[^@\s]+$")]
+Email = Annotated[str, msgspec.Meta(max_length=320, pattern=r"^[^@\s]+@[^@\s]+$(?!\n)")]
 ExpiryDays = Annotated[int, msgspec.Meta(ge=1, le=365)]
 GraceSeconds = Annotated[int, msgspec.Meta(ge=0, le=30 * 86400)]
 

@@ -145,15 +145,21 @@ class Users:
         return user_of(row)
 
     async def note_login(self, user_id: str) -> None:
-        """Remember that a user has just signed in."""
-        async with self._ledger.writing() as connection:
+        """Remember that a user has just signed in.
+
+        It changes nothing that anybody keeps a picture of, so the version stays.
+        """
+        async with self._ledger.noting() as connection:
             written = sa.update(table).where(table.c.id == user_id)
             await connection.execute(written.values(last_login_at=now_text()))
 
 
 async def find(connection: AsyncConnection, reference: str, tenant: str | None) -> User:
     """Return one user by id or username. Raises NotFound."""
-    query = sa.select(table).where(sa.or_(table.c.id == reference, table.c.username == reference))
+    is_id = table.c.id == reference
+    query = sa.select(table).where(sa.or_(is_id, table.c.username == reference))
+    # A user may be called as another one's id is spelt; the id is the one that cannot be chosen.
+    query = query.order_by(sa.case((is_id, 0), else_=1))
     if tenant is not None:
         query = query.where(table.c.tenant == tenant)
     row = (await connection.execute(query)).mappings().first()

@@ -54,7 +54,7 @@ def limit_subject(address: str) -> str:
     """
     parsed = _parsed(address)
     if isinstance(parsed, ipaddress.IPv6Address):
-        return f"address:{ipaddress.ip_network((int(parsed), 64), strict=False)}"
+        return f"address:{ipaddress.IPv6Network((int(parsed), 64), strict=False)}"
     return f"address:{address if parsed is None else parsed}"
 
 
