@@ -69,10 +69,10 @@ from inferno.tenancy.sessions import Sessions
 from inferno.tenancy.users import Users
 from inferno.version import __version__
 from inferno.web.address import networks
-from inferno.web.door import EXPOSED_HEADERS
+from inferno.web.door import EXPOSED_HEADERS, Render
 from inferno.web.hosts import TrustedHosts
 from inferno.web.listener import Certificate, Listener, bind, url_of
-from inferno.web.protocol import ConnectionLimits, Render
+from inferno.web.protocol import ConnectionLimits
 
 MEMORY_SHARE = 0.8
 """Of the machine's memory, what replicas may take unless a setting says otherwise."""

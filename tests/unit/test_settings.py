@@ -19,7 +19,7 @@ from inferno.settings import TABLES, ModelSettings, Settings, load
 HOME = {"HOME": "/home/somebody"}
 
 EXAMPLES: dict[str, tuple[str, Any]] = {
-    "host": ("0.0.0.0", "0.0.0.0"),  # noqa: S104 - a value, nothing listens
+    "host": ("0.0.0.0", "0.0.0.0"),
     "port": ("9000", 9000),
     "management_port": ("0", 0),
     "data_dir": ("/data", Path("/data")),

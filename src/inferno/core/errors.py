@@ -72,9 +72,8 @@ class ContextLengthExceeded(InvalidRequest):
         super().__init__(
             f"The prompt is {prompt_tokens} tokens long, but the model takes {context_size} "
             f"tokens. Shorten the prompt or load the model with a larger {option}.",
-            prompt_tokens=prompt_tokens,
-            **{option: context_size},
         )
+        self.details = {"prompt_tokens": prompt_tokens, option: context_size}
 
 
 class PayloadTooLarge(InvalidRequest):

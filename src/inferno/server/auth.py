@@ -14,7 +14,6 @@ from typing import Any
 import msgspec
 
 from inferno.core.errors import (
-    AuthenticationFailed,
     InfernoError,
     InvalidRequest,
     NotFound,
@@ -24,8 +23,8 @@ from inferno.core.tenancy import ROLE_PERMISSIONS, LimitOverrides, Permission, P
 from inferno.identity.tokens import TokenPair
 from inferno.server.operation import Services, Visited
 from inferno.server.recording import record
-from inferno.telemetry.audit import AuditEvent, Outcome
-from inferno.tenancy.access import bearer
+from inferno.telemetry.audit import AuditEvent
+from inferno.tenancy.access import bearer, require_held
 from inferno.tenancy.types import (
     ApiKey,
     ApiKeyChange,
@@ -60,13 +59,6 @@ class RefreshRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     refresh_token: str
 
 
-class PasswordRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """`POST /auth/password`."""
-
-    current_password: Password
-    new_password: Password
-
-
 class NewKeyRequest(NewApiKey, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`POST /auth/api-keys`; `user` (id or username) is for those who manage users."""
 
@@ -82,7 +74,6 @@ class RotateRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 _logins = msgspec.json.Decoder(LoginRequest)
 _passwords = msgspec.json.Decoder(PasswordRequest)
 _refreshes = msgspec.json.Decoder(RefreshRequest)
-_passwords = msgspec.json.Decoder(PasswordRequest)
 _new_keys = msgspec.json.Decoder(NewKeyRequest)
 _key_changes = msgspec.json.Decoder(ApiKeyChange)
 _rotations = msgspec.json.Decoder(RotateRequest)
@@ -183,33 +174,6 @@ async def change_password(exchange: Visited, services: Services) -> None:
     await services.users.change(visit.principal.user_id, change)
     await record(exchange, services, "user.password", f"user:{visit.principal.username}")
     await exchange.respond_json({"status": "changed"})
-
-
-async def change_password(exchange: Visited, services: Services) -> None:
-    """`POST /auth/password`: change one's own; the answer has the tokens of a new session.
-
-    The session that asks for it ends. Wrong guesses are slowed down as those at the login are.
-    """
-    request: PasswordRequest = decode_body(_passwords, await exchange.body())
-    visit = exchange.visit
-    principal = visit.principal
-    if principal.credential not in ("api_key", "token"):
-        raise InvalidRequest("The caller has no password here.")
-    try:
-        user, pair = await services.sessions.login(
-            principal.username, request.current_password, address=visit.address
-        )
-    except AuthenticationFailed:
-        await record(
-            exchange, services, "user.password", f"user:{principal.username}", outcome="refused"
-        )
-        raise InvalidRequest("The current password is wrong.", field="current_password") from None
-    await services.users.change(user.id, UserChange(password=request.new_password))
-    if principal.credential == "token":
-        claims = services.access.tokens.verify(bearer(exchange.header(b"authorization")))
-        await services.sessions.logout(claims)
-    await record(exchange, services, "user.password", f"user:{principal.username}")
-    await exchange.respond_json(shown_pair(pair, user), headers=[NO_STORE])
 
 
 async def me(exchange: Visited, services: Services) -> None:
@@ -398,3 +362,18 @@ def _owner(principal: Principal) -> str | None:
 async def _key(exchange: Visited, services: Services) -> ApiKey:
     owner = _owner(exchange.visit.principal)
     return await services.keys.get(exchange.path_params["key_id"], owner=owner)
+
+
+async def _managed_key(exchange: Visited, services: Services) -> ApiKey:
+    """Return the key that a call is about. Raises PermissionDenied where it may do too much."""
+    key = await _key(exchange, services)
+    user = await services.users.get(key.user_id)
+    require_held(exchange.visit.principal, effective(user, key.permissions))
+    return key
+
+
+async def _managed_user(exchange: Visited, services: Services) -> User:
+    """Return the user that a call is about. Raises PermissionDenied where it may do too much."""
+    user = await services.users.get(exchange.path_params["user"])
+    require_held(exchange.visit.principal, ROLE_PERMISSIONS[user.role])
+    return user

@@ -76,5 +76,7 @@ async def _some_admin(users: Users) -> str:
     """Return the id of the first admin, or of the oldest other one where that is gone."""
     admins = [user for user in await users.all() if user.role is Role.ADMIN and not user.disabled]
     if not admins:
-        raise ConfigurationError("INFERNO_API_KEY is set, but there is no admin it could stand for.")
+        raise ConfigurationError(
+            "INFERNO_API_KEY is set, but there is no admin it could stand for."
+        )
     return min(admins, key=lambda user: (user.username != ADMIN, user.created_at)).id

@@ -59,12 +59,10 @@ class Ledger:
 
 
 async def _raise_version(connection: AsyncConnection) -> None:
-    raised = (
-        sa.update(counters).where(counters.c.name == NAME).values(value=counters.c.value + 1)
-    )
+    raised = sa.update(counters).where(counters.c.name == NAME).values(value=counters.c.value + 1)
     if (await connection.execute(raised)).rowcount == 0:
-        start = f"INSERT INTO counters (name, value) VALUES ('{NAME}', 0) ON CONFLICT DO NOTHING"
-        await connection.execute(sa.text(start))
+        start = "INSERT INTO counters (name, value) VALUES (:name, 0) ON CONFLICT DO NOTHING"
+        await connection.execute(sa.text(start), {"name": NAME})
         await connection.execute(raised)
 
 

@@ -90,7 +90,7 @@ class Listener(uvicorn.Server):
         protocol = functools.partial(GuardedProtocol, limits=limits, render=render)
         super().__init__(
             uvicorn.Config(
-                app,
+                self._serve_one,
                 http=protocol,  # type: ignore[arg-type]  # uvicorn only ever calls it
                 ssl_certfile=certificate.chain if certificate else None,
                 ssl_keyfile=certificate.key if certificate else None,
@@ -105,6 +105,8 @@ class Listener(uvicorn.Server):
             )
         )
         self.answering = asyncio.Event()
+        self._app = app
+        self._render = render
         try:
             self.config.load()
         except (OSError, ssl.SSLError) as error:
@@ -126,6 +128,20 @@ class Listener(uvicorn.Server):
                 if isinstance(connection, GuardedProtocol):
                     connection.expire(now)
         return await super().on_tick(counter)
+
+    async def _serve_one(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request; say so where the end of the grace period cuts it off."""
+        try:
+            await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            if not self.should_exit:
+                raise
+            log.warning("request_cut_off", path=scope["path"])
+            status, headers, body = self._render(SHUTTING_DOWN, scope)
+            start = {"type": "http.response.start", "status": status, "headers": headers}
+            with contextlib.suppress(RuntimeError):  # an answer has begun: it is broken off
+                await send(start)
+                await send({"type": "http.response.body", "body": body})
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -14,19 +14,9 @@ from hypothesis import strategies as st
 
 from inferno.core.errors import AuthenticationFailed, ConfigurationError
 from inferno.core.tenancy import Role
-from inferno.identity.tokens import (
-    EXPIRED,
-    INVALID,
-    MAX_TOKEN_BYTES,
-    Claims,
-    Kind,
-    RevocationList,
-    TokenIssuer,
-    TokenPair,
-    TokenRefused,
-    decode_segment,
-    generate_secret,
-)
+from inferno.identity.compact import EXPIRED, INVALID, MAX_TOKEN_BYTES, TokenRefused
+from inferno.identity.revocation import RevocationList
+from inferno.identity.tokens import Claims, Kind, TokenIssuer, TokenPair, generate_secret
 from tests.unit.identity import forge
 
 SECRET = b"0123456789abcdef0123456789abcdef"
@@ -361,42 +351,6 @@ def test_an_empty_list_that_is_shared_is_used() -> None:
     assert refused(pair.access, tokens=tokens) == "revoked"
 
 
-def test_revocations_are_forgotten_long_after_their_tokens_expired() -> None:
-    now = [1000.0]
-    revoked = RevocationList([("a", 2000), ("b", 9000)], clock=lambda: now[0])
-    now[0] = 2000 + 3599
-    assert revoked.prune() == 0
-    now[0] = 2000 + 3600
-    assert revoked.prune() == 1
-    assert not revoked.is_revoked("a")
-    assert revoked.is_revoked("b")
-
-
-def test_the_later_end_of_two_holds() -> None:
-    now = [0.0]
-    revoked = RevocationList([("a", 9000), ("a", 10)], clock=lambda: now[0])
-    now[0] = 8000.0
-    revoked.prune()
-    assert revoked.is_revoked("a")
-
-
-def test_revocations_do_not_pile_up() -> None:
-    now = [0.0]
-    revoked = RevocationList(clock=lambda: now[0])
-    for i in range(100_000):
-        now[0] = float(i)
-        revoked.revoke(str(i), i + 10)
-    assert len(revoked) < 12_000
-    assert revoked.is_revoked("99999")
-
-
-@given(st.dictionaries(st.text(min_size=1), st.integers(0, 10**6)), st.integers(0, 10**6))
-def test_no_revocation_ends_before_its_token(entries: dict[str, int], now: int) -> None:
-    revoked = RevocationList(entries.items(), clock=lambda: now)
-    revoked.prune()
-    assert all(revoked.is_revoked(jti) for jti, until in entries.items() if until >= now)
-
-
 # --- anything at all ----------------------------------------------------------------------------
 
 ANYTHING = st.one_of(
@@ -433,21 +387,6 @@ def test_claims_of_any_type_raise_nothing_else(name: str, value: Any) -> None:
     token = forge.token(HEADER, claims(**{name: value}), SIGN)
     with contextlib.suppress(AuthenticationFailed):
         assert isinstance(issuer().verify(token), Claims)
-
-
-@given(st.binary(max_size=100))
-def test_base64url_is_read_back(data: bytes) -> None:
-    text = forge.segment(data)
-    assert decode_segment(text.encode()) == data
-
-
-@given(st.text(alphabet=forge.ALPHABET + "+/=\n\xe9", max_size=12).map(str.encode))
-def test_base64url_has_one_spelling(text: bytes) -> None:
-    try:
-        data = decode_segment(text)
-    except TokenRefused:
-        return
-    assert forge.segment(data).encode() == text
 
 
 def test_a_refusal_costs_no_more_than_a_glance() -> None:

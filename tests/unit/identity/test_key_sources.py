@@ -14,12 +14,12 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from inferno.core.errors import AuthenticationFailed
 from inferno.core.tenancy import Principal
-from inferno.identity.issuers import (
+from inferno.identity.issuer_settings import IssuerSettings
+from inferno.identity.issuers import OutsideIssuers
+from inferno.identity.key_sources import (
     MAX_AGE_SECONDS,
     REFRESH_SECONDS,
     RETRY_SECONDS,
-    IssuerSettings,
-    OutsideIssuers,
     fetch_over_http,
 )
 from tests.unit.identity import forge
