@@ -29,7 +29,7 @@ from starlette.types import ASGIApp
 from inferno import welcome
 from inferno.controllers.inference_service import InferenceServiceController
 from inferno.controllers.models_folder import ModelsFolderController
-from inferno.core.errors import ConfigurationError
+from inferno.core.errors import ConfigurationError, InfernoError
 from inferno.core.tenancy import LimitOverrides, LimitPolicy, policy_of
 from inferno.data_dir import DataDir, write_private
 from inferno.engines import bundled, engine
@@ -52,6 +52,9 @@ from inferno.runtimes.replica import Timings
 from inferno.server import app as inference_app
 from inferno.server.errors import render as inference_render
 from inferno.server.operation import Services
+from inferno.server.websocket import SocketSettings
+from inferno.server.websocket_messages import error_text
+from inferno.server.websocket_state import Bounds
 from inferno.settings import Settings
 from inferno.storage.base import ResourceStore
 from inferno.storage.database import Database
@@ -73,6 +76,7 @@ from inferno.web.door import EXPOSED_HEADERS, Render
 from inferno.web.hosts import TrustedHosts
 from inferno.web.listener import Certificate, Listener, bind, url_of
 from inferno.web.protocol import ConnectionLimits
+from inferno.web.sockets import SocketLimits
 
 MEMORY_SHARE = 0.8
 """Of the machine's memory, what replicas may take unless a setting says otherwise."""
@@ -95,8 +99,20 @@ def serve(settings: Settings) -> int:
         bind(settings.host, settings.management_port) as management,
     ):
         sockets = Sockets(inference, management)
-        uvloop.run(run(settings, data_dir, sockets))
+        try:
+            uvloop.run(run(settings, data_dir, sockets))
+        except BaseExceptionGroup as errors:
+            raise what_went_wrong(errors) from errors
     return 0
+
+
+def what_went_wrong(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the error to tell of: one of ours if there is one, for it says what to do."""
+    ours = errors.subgroup(InfernoError)
+    found: BaseException = ours or errors
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
 
 
 def refuse_unsafe(settings: Settings) -> None:
@@ -207,12 +223,19 @@ async def platform(
             listeners = open_doors(settings, services)
             for listener, listening in zip(listeners, sockets.both, strict=True):
                 tasks.create_task(listener.run_on(listening, stop))
+            tasks.create_task(drain_at(stop, services))
             for listener in listeners:
                 await listener.answering.wait()
             try:
                 yield first
             finally:
                 stop.set()
+
+
+async def drain_at(stop: asyncio.Event, services: Services) -> None:
+    """Wait for the end, and tell those who wait for a model that it will not come."""
+    await stop.wait()
+    services.directory.drain()
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,12 +357,19 @@ def outside_issuers(settings: Settings, roster: Roster) -> TokenVerifier | None:
 def open_doors(settings: Settings, services: Services) -> tuple[Listener, Listener]:
     """Return the listeners of the inference API and of the control plane."""
     apps = (
-        (inference_app.build(services, access_log=settings.access_log), inference_render),
+        (
+            inference_app.build(
+                services, access_log=settings.access_log, sockets=socket_settings(settings)
+            ),
+            inference_render,
+            socket_limits(settings),
+        ),
         (
             management_app.build(
                 access=services.access, version=__version__, access_log=settings.access_log
             ),
             management_app.render,
+            None,
         ),
     )
     limits = ConnectionLimits(
@@ -354,10 +384,36 @@ def open_doors(settings: Settings, services: Services) -> tuple[Listener, Listen
             limits=limits,
             render=render,
             certificate=certificate(settings),
+            sockets=sockets,
         )
-        for app, render in apps
+        for app, render, sockets in apps
     )
     return inference, management
+
+
+def socket_settings(settings: Settings) -> SocketSettings:
+    """Return how WebSockets of the inference API are served."""
+    bounds = Bounds(
+        streams=settings.max_streams_per_connection,
+        auth_seconds=settings.auth_timeout,
+        idle_seconds=settings.websocket_idle_timeout,
+    )
+    return SocketSettings(bounds, settings.cors_origins, settings.access_log)
+
+
+def socket_limits(settings: Settings) -> SocketLimits:
+    """Return what their clients may take."""
+    return SocketLimits(
+        message_bytes=settings.max_body_bytes,
+        # Nobody knows yet who sends it; it has room for any token.
+        first_message_bytes=min(
+            settings.max_body_bytes,
+            settings.max_header_bytes if settings.auth else settings.max_body_bytes,
+        ),
+        ping_seconds=settings.websocket_ping_interval,
+        send_seconds=settings.websocket_send_timeout,
+        explain=error_text,
+    )
 
 
 def guarded(app: ASGIApp, settings: Settings, render: Render) -> ASGIApp:

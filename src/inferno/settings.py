@@ -102,7 +102,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         log_level: least severe level that is logged.
         access_log: log every request, not only those that fail.
         grace_period: how long running requests may take to finish at a shutdown.
-        max_body_bytes: larger request bodies are refused.
+        max_body_bytes: larger request bodies, and messages on WebSockets, are refused.
+        max_streams_per_connection: inferences that may run at once on one WebSocket.
+        auth_timeout: how long a WebSocket may stay open without saying who is calling.
+        websocket_ping_interval: time between two pings to the client of a WebSocket.
+        websocket_send_timeout: how long such a client may take to take what it is sent.
+        websocket_idle_timeout: closes a WebSocket on which nothing was asked for so long.
         max_queue: requests that may wait for a replica, per model.
         queue_timeout: how long a request may wait for a replica.
         request_timeout: how long a request may take in all.
@@ -153,6 +158,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     access_log: bool = False
     grace_period: Seconds = 30.0
     max_body_bytes: Positive = 16 * 2**20
+    max_streams_per_connection: Positive = 32
+    auth_timeout: Annotated[float, msgspec.Meta(gt=0, le=1e9)] = 10.0
+    websocket_ping_interval: Annotated[float, msgspec.Meta(gt=0, le=1e9)] = 25.0
+    websocket_send_timeout: Annotated[float, msgspec.Meta(gt=0, le=1e9)] = 60.0
+    websocket_idle_timeout: Annotated[float, msgspec.Meta(gt=0, le=1e9)] = 3600.0
     max_queue: NotNegative = 1000
     queue_timeout: Seconds = 60.0
     request_timeout: Seconds = 300.0

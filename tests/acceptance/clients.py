@@ -81,4 +81,3 @@ def events_of(text: str) -> list[Any]:
     """Return the JSON values of an event stream; `[DONE]` as it is."""
     data = [line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: ")]
     return [one if one == "[DONE]" else json.loads(one) for one in data]
-

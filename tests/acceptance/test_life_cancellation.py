@@ -91,7 +91,6 @@ def test_client_that_leaves_before_the_first_token(slow: Platform, stream: bool)
     assert client.received == b""
 
 
-@pytest.mark.xfail(reason="the engine looks for clients that left only when nothing happens in it")
 @pytest.mark.parametrize("phase", ["prompt", "generation"])
 def test_client_that_leaves_while_the_replica_streams_to_another(
     slow: Platform, phase: str

@@ -19,7 +19,6 @@ from tests.acceptance.replicas import replica, wait_until_idle, wait_until_open
 Start = Callable[..., Platform]
 
 CAPITALS = ("France", "Italy", "Spain", "Japan")
-ANSWER_TOKENS = 40
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +38,8 @@ def question(country: str, **more: Any) -> dict[str, Any]:
     return {
         "model": MODEL,
         "messages": [{"role": "user", "content": content}],
-        "max_tokens": ANSWER_TOKENS,
+        "max_tokens": 40,
         "temperature": 0,
-        "ignore_eos": True,
         **more,
     }
 
@@ -62,7 +60,7 @@ def test_clients_that_do_not_read_cost_no_memory(platform: Platform) -> None:
             highest = 0
             for _ in range(10):
                 answer = client.post("/v1/chat/completions", json=question("France"))
-                assert answer.json()["usage"]["completion_tokens"] == ANSWER_TOKENS
+                assert "Paris" in answer.json()["choices"][0]["message"]["content"]
                 highest = max(highest, process.memory_info().rss)
         assert highest - before < 20_000_000
     wait_until_idle(platform, "quick")
@@ -72,16 +70,11 @@ def test_client_that_reads_slowly_gets_everything(platform: Platform) -> None:
     body = {"model": "quick", "prompt": "Hello", "max_tokens": 3000, **STREAM}
     with connections(platform, "/inference", [body], receive_buffer=4096) as (client,):
         wait_until_open(platform, "quick", 1)
-        wait_until_idle_or_blocked(platform)
+        one = replica(platform, "quick")  # the engine need not wait for the reader
+        wait_until(lambda: one.processing() == 0, 60, "the engine did not finish")
         last = events_of(client.read_all())[-1]
     assert last["usage"]["completion_tokens"] == 3000
     assert last["finish_reason"] == "length"
-
-
-def wait_until_idle_or_blocked(platform: Platform) -> None:
-    """Wait until nothing moves any more while the client does not read."""
-    one = replica(platform, "quick")
-    wait_until(lambda: one.processing() == 0, 60, "the engine did not finish")
 
 
 async def test_two_hundred_streams_of_which_half_leave(platform: Platform) -> None:
@@ -157,8 +150,6 @@ def test_line_has_an_end(narrow: Platform, path: str, code: str) -> None:
         wait_until_open(narrow, "slow", 2)
         with connections(narrow, "/inference", [body] * 2) as waiting:
             refused = client.post(path, json=body)
-            while refused.status_code == 200:  # the two did not wait yet
-                raise AssertionError("there was room for a fifth")
             assert refused.status_code == 503
             assert refused.json()["error"]["code"] == code
             assert "2 requests are waiting" in refused.json()["error"]["message"]
@@ -176,14 +167,11 @@ def test_line_has_an_end(narrow: Platform, path: str, code: str) -> None:
 def test_requests_that_take_too_long_are_ended(start: Start) -> None:
     platform = start(environment={"INFERNO_REQUEST_TIMEOUT": "2"})
     wait_until(lambda: platform.models()[MODEL]["loaded"], 30, "the model was not loaded")
-    long = {"model": MODEL, "prompt": "Hello", "max_tokens": 1900, "ignore_eos": True}
+    body = {"model": MODEL, "prompt": "Hello", "max_tokens": 1900, "ignore_eos": True, "n": 16}
     with platform.http() as client:
-        for _ in range(4):  # so that it is slow on fast machines too
-            body = {"n": 8, **long}
-            answer = client.post("/v1/completions", json=body)
-            assert answer.status_code == 504, answer.text[:300]
-            assert answer.json()["error"]["code"] == "timeout"
-            break
+        answer = client.post("/v1/completions", json=body)
+        assert answer.status_code == 504, answer.text[:300]
+        assert answer.json()["error"]["code"] == "timeout"
         with client.stream("POST", "/v1/completions", json={**body, "stream": True}) as stream:
             events = events_of(stream.read().decode())
     assert events[-1]["error"]["code"] == "timeout"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -97,7 +96,7 @@ def test_clients_that_leave_while_their_model_loads(serve: Callable[..., Platfor
 
 
 def test_loading_on_demand_can_be_switched_off(serve: Callable[..., Platform]) -> None:
-    platform = serve(["quick"], environment={"INFERNO_LOAD_ON_DEMAND": "false"})
+    platform = serve(["quick", "slow"], environment={"INFERNO_LOAD_ON_DEMAND": "false"})
     refused = ask(platform, "quick")
     assert refused.status_code == 503
     assert refused.json()["error"]["code"] == "MODEL_NOT_LOADED"
@@ -106,16 +105,19 @@ def test_loading_on_demand_can_be_switched_off(serve: Callable[..., Platform]) -
     assert call(platform, "quick", "load").status_code == 200
     assert ask(platform, "quick").status_code == 200
 
-    # Who waits for a model that is unloaded is told so at once.
-    long = {"model": "quick", "prompt": "Hello", "max_tokens": 3000, **STREAM}
-    with connections(platform, "/inference", [long] * 12) as clients:
-        clients[0].read_until(b"data: {")
-        wait_until_open(platform, "quick", 8)
-        unloading = threading.Thread(target=call, args=(platform, "quick", "unload"))
-        unloading.start()
-        heads = [client.read_until(b"\r\n\r\n").split(b"\r\n")[0] for client in clients]
-    unloading.join(60)
-    assert sorted(heads) == [b"HTTP/1.1 200 OK"] * 8 + [b"HTTP/1.1 503 Service Unavailable"] * 4
+    # Who waits in line for a model that is unloaded is told so at once.
+    assert call(platform, "slow", "load").status_code == 200
+    long = {"model": "slow", "prompt": "Hello", "max_tokens": 4000, **STREAM}
+    with ThreadPoolExecutor(1) as pool, connections(platform, "/inference", [long] * 8) as given:
+        wait_until_open(platform, "slow", 8)
+        with connections(platform, "/inference", [long] * 3) as waiting:
+            unloading = pool.submit(call, platform, "slow", "unload")
+            for client in waiting:
+                assert b"MODEL_NOT_LOADED" in client.read_until(b"}")
+            assert not unloading.done()
+        for client in given:
+            client.leave()
+        assert unloading.result(60).status_code == 200
 
 
 def test_ceiling_on_models_evicts_the_least_recently_used(
@@ -124,9 +126,7 @@ def test_ceiling_on_models_evicts_the_least_recently_used(
     config = tmp_path / "inferno.toml"
     config.write_text('[models."pinned"]\npinned = true\n')
     names = ["one", "pinned", "slow", "two"]
-    platform = serve(
-        names, "--config", str(config), environment={"INFERNO_MAX_LOADED_MODELS": "2"}
-    )
+    platform = serve(names, "--config", str(config), environment={"INFERNO_MAX_LOADED_MODELS": "2"})
     wait_until(lambda: loaded(platform) == {"pinned"}, 30, "the pinned model was not loaded")
     for name in ("one", "two", "one"):
         assert ask(platform, name).status_code == 200

@@ -80,8 +80,13 @@ class Neighbour:
             self._opened.__exit__(*error)
 
 
-@pytest.mark.parametrize("path", ["/inference/stream", "/v1/completions"])
-def test_stream_of_a_killed_replica_ends_with_an_error_event(platform: Platform, path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [("/inference/stream", "INFERENCE_FAILED"), ("/v1/completions", "inference_failed")],
+)
+def test_stream_of_a_killed_replica_ends_with_an_error_event(
+    platform: Platform, path: str, code: str
+) -> None:
     before = restarts_of(platform, "slow")
     body = {"model": "slow", "prompt": "Hello", "max_tokens": 4000, **STREAM}
     with Neighbour(platform), connections(platform, path, [body]) as (client,):
@@ -90,7 +95,7 @@ def test_stream_of_a_killed_replica_ends_with_an_error_event(platform: Platform,
         text = client.read_all()
         wait_until_restarted(platform, "slow", before + 1)
     error = events_of(text)[-1]["error"]
-    assert error["code"] == ("INFERENCE_FAILED" if path == "/inference/stream" else "inference_failed")
+    assert error["code"] == code
     assert "failed" in error["message"]
     assert restarts_of(platform, MODEL) == 0
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 
 from tests.acceptance.clients import STREAM, connections, events_of
 from tests.acceptance.platform import MODEL, Platform, is_alive, wait_until
 from tests.acceptance.random_models import slow_model
+from tests.acceptance.replicas import wait_until_open
 
 Start = Callable[..., Platform]
 
@@ -101,13 +101,18 @@ def test_running_requests_finish(start_slow: Callable[..., Platform], number: in
 def test_grace_period_ends_what_does_not(start_slow: Callable[..., Platform]) -> None:
     platform = start_slow(grace=1)
     long = body("slow", 8000)
-    with gone_afterwards(platform), connections(platform, "/inference", [long] * 6) as clients:
+    with gone_afterwards(platform), connections(platform, "/inference", [long] * 10) as clients:
         clients[0].read_until(b"data: {")
+        wait_until_open(platform, "slow", 8)
         assert platform.stop(timeout=30) == 0
-        received = clients[0].socket.recv(1 << 20)
-        while part := clients[0].socket.recv(1 << 20):
-            received += part
-    assert b'"done":true' not in clients[0].received + received
+        for client in clients:
+            while part := client.socket.recv(1 << 20):
+                client.received += part
+    answers = [client.received for client in clients]
+    assert not any(b'"done":true' in answer for answer in answers)
+    refused = [answer for answer in answers if answer.startswith(b"HTTP/1.1 503")]
+    assert len(refused) >= 2  # those that waited in line for a slot
+    assert all(b"shutting down" in answer for answer in refused)
     assert "Traceback" not in platform.log_text()
 
 
@@ -125,14 +130,10 @@ def test_second_signal_does_not_hurt(start_slow: Callable[..., Platform]) -> Non
         assert platform.process.wait(60) == 0
 
 
-def test_signal_while_it_starts(tmp_path: Path) -> None:
-    platform = Platform(tmp_path / "data")
-    starter = threading.Thread(target=lambda: contextlib.suppress(AssertionError))
-    starter.start()
-    starter.join()
-    with platform:
-        processes = platform.replicas()
-        assert platform.stop() == 0  # the bundled model may still be loading
+def test_signal_right_after_the_start(tmp_path: Path) -> None:
+    with Platform(tmp_path / "data") as platform:
+        processes = platform.replicas()  # the bundled model is still being loaded
+        assert platform.stop() == 0
     assert [one for one in processes if is_alive(one)] == []
 
 
@@ -164,4 +165,3 @@ def test_frozen_replica_of_an_earlier_run_is_not_left(start_slow: Callable[..., 
     os.kill(processes[0].pid, signal.SIGSTOP)
     platform.kill()
     wait_until(lambda: not any(map(is_alive, processes)), 5, "a replica outlived the platform")
-    assert not [p for p in psutil.process_iter() if p.pid in {one.pid for one in processes} and is_alive(p)]

@@ -50,9 +50,7 @@ def inferno(
     )
 
 
-def output(
-    data: Path, *arguments: str, environment: Mapping[str, str] | None = None
-) -> str:
+def output(data: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
     """Run one command that must succeed, and return what it printed."""
     done = inferno(data, *arguments, environment=environment)
     assert done.returncode == 0, done.stderr
@@ -113,7 +111,9 @@ def test_install_and_remove(platform: Platform, tmp_path: Path) -> None:
     installed = json.loads(output(data, "models", "install", str(file), "--json"))
     name = installed["id"]
     wait_until(lambda: name in platform.models(), 10, "the installed model did not appear")
-    assert "already" in complaint(data, "models", "install", str(file))
+    assert name in output(data, "models", "install", str(file))  # it is there already
+    file.write_bytes(quick_model(seed=2))
+    assert "another model called" in complaint(data, "models", "install", str(file))
     assert output(data, "run", name, "Hello", "--max-tokens", "3") != ""
     assert platform.models()[name]["loaded"]
     assert output(data, "models", "remove", name, "--yes") == f"Removed {name}.\n"
@@ -157,8 +157,10 @@ def test_run_without_a_platform_starts_one_and_leaves_none(tmp_path: Path) -> No
 
 def test_killed_run_leaves_no_process(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    command = [sys.executable, "-m", "inferno", "run", MODEL, "Tell me a joke", "--data-dir", str(data)]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "inferno", "run", MODEL, "Tell me a joke"]
+    running = subprocess.Popen(
+        [*command, "--data-dir", str(data)], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL
+    )
     try:
         wait_until(lambda: (data / "run.json").exists(), 60, "no platform was started")
     finally:
@@ -175,7 +177,7 @@ def test_killed_run_leaves_no_process(tmp_path: Path) -> None:
         (["models", "load", "nobody"], "nobody"),
         (["models", "remove", "nobody", "--yes"], "nobody"),
         (["models", "remove", MODEL, "--yes"], "part of Inferno"),
-        (["models", "install", "/nowhere/model.gguf"], "/nowhere/model.gguf"),
+        (["models", "install", "/nowhere/model.gguf"], "'model.gguf'"),
         (["models", "load", "slow", "--context-size", "0"], "context-size"),
         (["run", MODEL, ""], "empty"),
         (["--wrong"], "--wrong"),
@@ -200,7 +202,7 @@ class Terminal:
         self.shown = ""
         self.pid, self._terminal = pty.fork()
         if self.pid == 0:
-            os.execve(sys.executable, command, environment)
+            os.execve(sys.executable, command, environment)  # noqa: S606
 
     def type(self, text: str) -> None:
         """Press keys."""
@@ -259,15 +261,21 @@ def test_chat_in_a_terminal(platform: Platform) -> None:
 
 
 def test_chat_remembers_what_was_said(platform: Platform) -> None:
-    """The model's context fills with every question, as the server counts it."""
+    """Until there is so much of it that the model cannot hold it."""
+    output(platform.data_dir, "models", "load", "slow", "--context-size", "256")
+    question = "hello " * 30
     with Terminal(platform.data_dir, "run", "slow", "--max-tokens", "3") as terminal:
         terminal.read_until(">>> ")
-        for _ in range(2):
-            terminal.type("Hello\r")
-            terminal.read_until(">>> ")
-        # A prompt that is too long is refused with its length, of which history is a part.
-        terminal.type("hello " * 650 + "\r")
+        terminal.type(f"{question}\r")
+        assert "context" not in terminal.read_until(">>> ")
+        for _ in range(3):
+            terminal.type(f"{question}\r")
+            shown = terminal.read_until(">>> ")
+        assert "inferno: The prompt is " in shown
+        terminal.type("/clear\r")
         terminal.read_until(">>> ")
+        terminal.type(f"{question}\r")
+        assert "The prompt is" not in terminal.read_until(">>> ")
         terminal.type("/exit\r")
         assert terminal.wait() == 0
 

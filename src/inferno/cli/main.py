@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from inferno.cli import models, run, serve
+from inferno.cli import models, run, security, serve
 from inferno.cli.errors import CommandFailed
 from inferno.core.errors import InfernoError
 from inferno.version import __version__
@@ -27,6 +27,7 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.command("run")(run.run)
 app.add_typer(models.app, name="models")
+app.add_typer(security.app, name="security")
 
 
 def _show_version(wanted: bool) -> None:

@@ -15,7 +15,7 @@ from inferno.cli.options import DataDir, Json
 from inferno.cli.security_session import load_settings
 
 app = typer.Typer(
-    help="Manage users, API keys, tokens and rate limits; read the audit trail.\n\n"
+    help="Manage users, keys, tokens, limits; read the audit trail.\n\n"
     "Works on the platform in DATA_DIR, whether it runs or not, for whoever can write there. A "
     "running platform heeds a change within half a second.",
     no_args_is_help=True,
@@ -58,7 +58,8 @@ def init(as_json: Json = False, data_dir: DataDir = None) -> None:
     elif first is None:
         print(f"There is a platform in {settings.data_dir} already; nothing was changed.")
     else:
-        print_facts((name.replace("_", " ").capitalize(), text) for name, text in shown.items())
+        titles = {"username": "Username", "password": "Password", "api_key": "API key"}
+        print_facts((titles[name], text) for name, text in shown.items())
         if len(shown) > 1:
             print(f"These are shown once, and kept in {file}.")
 

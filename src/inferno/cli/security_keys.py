@@ -22,7 +22,7 @@ from inferno.cli.security_session import (
 
 if TYPE_CHECKING:
     from inferno.tenancy.administration import Administration
-    from inferno.tenancy.types import ApiKey, NewApiKey, User
+    from inferno.tenancy.types import ApiKey, User
 
 app = typer.Typer(
     help="Create, list, rotate, disable, revoke and test API keys.",
@@ -162,8 +162,8 @@ def enable(key: KeyArgument = None, key_id: KeyIdOption = None, data_dir: DataDi
     print(f"Enabled {changed.name} of {changed.username}.")
 
 
-@app.command()
-def test(
+@app.command("test")
+def try_key(
     key: Annotated[
         str | None,
         typer.Option(

@@ -15,6 +15,7 @@
     ├── ModelNotLoaded              known model, loading on demand is off
     ├── ModelLoadFailed             the replica could not start; says why
     ├── InferenceFailed             the replica failed while it worked
+    │   └── ReplicaLost             its connection broke off; another may do better
     ├── InstallFailed               a model could not be fetched (`models.transfer`)
     ├── Overloaded                  queues are full or the platform is draining
     ├── DeadlineExceeded            the time allowed for the request ran out
@@ -163,6 +164,10 @@ class ModelLoadFailed(InfernoError):
 
 class InferenceFailed(InfernoError):
     """The replica failed while it worked on the request."""
+
+
+class ReplicaLost(InferenceFailed):
+    """The connection to the replica broke off before the answer was whole."""
 
 
 class Overloaded(InfernoError):

@@ -80,6 +80,12 @@ class Resource(msgspec.Struct, rename="camel", kw_only=True):
     status: Any
 
 
+DEFAULT_CONTEXT_SIZE = 2048
+DEFAULT_BATCH_SIZE = 512
+DEFAULT_PARALLEL = 4
+"""What `EngineOptions` mean where neither a setting nor a load call says anything."""
+
+
 class EngineOptions(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True, frozen=True):
     """How an engine runs a model; None means the platform's default.
 
@@ -138,6 +144,18 @@ class PredictorModel(msgspec.Struct, rename="camel", kw_only=True, omit_defaults
     storage_uri: str = ""
     options: EngineOptions = EngineOptions()
     info: ModelInfo = msgspec.field(default_factory=ModelInfo)
+
+    @property
+    def cache_bytes(self) -> int:
+        """Memory that one replica sets aside for contexts, in bytes, at most.
+
+        Without a setting a context is never longer than what the model was trained for.
+        """
+        trained = self.info.context_length or DEFAULT_CONTEXT_SIZE
+        context = self.options.context_size or min(DEFAULT_CONTEXT_SIZE, trained)
+        return (
+            self.info.cache_bytes_per_token * context * (self.options.parallel or DEFAULT_PARALLEL)
+        )
 
     @property
     def template(self) -> tuple[Any, ...]:

@@ -13,14 +13,12 @@ from pathlib import Path
 import msgspec
 
 import inferno
+from inferno.core.resources import DEFAULT_BATCH_SIZE, DEFAULT_CONTEXT_SIZE, DEFAULT_PARALLEL
 from inferno.engines import loopback
 from inferno.engines.base import Failure, Launch
 from inferno.models.gguf import GGUFError, read_header
 
 _CHILD = "inferno.engines.llama_cpp_child"
-_DEFAULT_CONTEXT = 2048
-_DEFAULT_BATCH = 512
-_DEFAULT_PARALLEL = 4
 _SPARE_THREADS = 16  # HTTP threads for probes and metrics while all requests are streams
 _PROMPT_CACHE_MIB = 256
 
@@ -124,7 +122,7 @@ class LlamaCpp:
         """Return the child's configuration with all defaults filled in. Reads the file's header."""
         options = launch.options
         traits = _read_traits(launch.model_path)
-        parallel = options.parallel or _DEFAULT_PARALLEL
+        parallel = options.parallel or DEFAULT_PARALLEL
         in_flight = launch.max_in_flight or max(32, 4 * parallel)
         config = {
             "parent": os.getpid(),
@@ -132,8 +130,8 @@ class LlamaCpp:
             "name": launch.served_name,
             "key": launch.key,
             "context_size": options.context_size
-            or min(_DEFAULT_CONTEXT, traits.context_length or _DEFAULT_CONTEXT),
-            "batch_size": options.batch_size or _DEFAULT_BATCH,
+            or min(DEFAULT_CONTEXT_SIZE, traits.context_length or DEFAULT_CONTEXT_SIZE),
+            "batch_size": options.batch_size or DEFAULT_BATCH_SIZE,
             "parallel": parallel,
             "threads": options.threads,
             "gpu_layers": options.gpu_layers,

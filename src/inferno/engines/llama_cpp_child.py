@@ -76,10 +76,11 @@ def serve(config: dict[str, Any]) -> Any:
     params.ui = False
     params.use_jinja = True
     params.n_parallel = config["parallel"]
-    params.n_ctx = config["context_size"] * config["parallel"]  # the engine divides it by slot
+    params.n_ctx = config["context_size"] * config["parallel"]
     # One cache for all slots: with one each, the engine splits texts of unequal length that it
     # embeds together over several steps, and pools only the last of them.
     params.kv_unified = True
+    params.kv_unified_per_slot = config["context_size"]  # or a slot might take all of it
     params.n_batch = params.n_ubatch = config["batch_size"]  # embeddings need them equal
     params.embedding = True  # completions work all the same
     if not config["own_pooling"]:

@@ -51,6 +51,7 @@ class Directory:
         self.services: dict[str, InferenceService] = {}
         self.pods: dict[str, Pod] = {}
         self._changed = asyncio.Event()
+        self._draining = False
 
     def service(self, model: str) -> InferenceService:
         """Return a served model.
@@ -88,8 +89,26 @@ class Directory:
         return ModelLoadFailed(model, reason=status.reason, message=status.message)
 
     async def changed(self) -> None:
-        """Wait until anything changes."""
-        await self._changed.wait()
+        """Wait until anything changes.
+
+        Raises:
+            Overloaded: the platform is shutting down; what is waited for will not come.
+        """
+        if not self._draining:
+            await self._changed.wait()
+        if self._draining:
+            raise shutting_down()
+
+    def drain(self) -> None:
+        """Refuse those who wait for a model that is not loaded: it will not be any more.
+
+        Requests that a replica works on, or will come to, go on.
+        """
+        self._draining = True
+        for line in self._endpoints.lines():
+            if not line.endpoints:
+                line.fail(shutting_down)
+        self._notify()
 
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
@@ -200,6 +219,11 @@ class Directory:
             context_size=pod.status.context_size,
             capabilities=frozenset(pod.status.capabilities),
         )
+
+
+def shutting_down() -> Overloaded:
+    """Return the error for what a platform that is shutting down no longer does."""
+    return Overloaded("The platform is shutting down; try again in a while.", retry_after=5)
 
 
 def _made_for(pod: Pod, service: InferenceService) -> bool:

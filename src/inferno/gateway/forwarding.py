@@ -24,6 +24,7 @@ from inferno.core.errors import (
     InvalidRequest,
     ModelNotLoaded,
     Overloaded,
+    ReplicaLost,
     Unsupported,
 )
 from inferno.gateway.endpoints import Endpoint, EndpointTable, Line
@@ -228,9 +229,9 @@ def check_capabilities(call: Call, endpoint: Endpoint) -> None:
             )
 
 
-def broken_off(error: UpstreamError) -> InferenceFailed:
+def broken_off(error: UpstreamError) -> ReplicaLost:
     """Say that the replica went away while it worked."""
-    return InferenceFailed(
+    return ReplicaLost(
         "The replica that worked on the request failed; the request may be tried again.",
         cause=type(error).__name__,
     )

@@ -17,12 +17,19 @@ import structlog
 from inferno.core.errors import (
     DeadlineExceeded,
     InfernoError,
+    ModelLoadFailed,
     ModelNotFound,
     ModelNotLoaded,
     NotFound,
     Overloaded,
 )
-from inferno.core.resources import LOAD_REQUESTED_ANNOTATION, EngineOptions, InferenceService, Pod
+from inferno.core.resources import (
+    LOAD_REQUESTED_ANNOTATION,
+    EngineOptions,
+    InferenceService,
+    Pod,
+    PredictorModel,
+)
 from inferno.gateway.directory import Directory
 from inferno.gateway.endpoints import EndpointTable
 from inferno.storage.base import ResourceStore
@@ -240,6 +247,8 @@ class Residency:
     ) -> InferenceService:
         """Make room and write that the model is wanted, with what is new in its options."""
         model = service.metadata.name
+        service.spec.predictor.model.options = merged(service.spec.predictor.model.options, options)
+        self._check_context(service)
         if service.spec.predictor.replicas == 0:
             await self._make_room(service)
         requested = datetime.now(UTC).isoformat()
@@ -264,9 +273,25 @@ class Residency:
             await self._directory.changed()
         return written
 
+    def _check_context(self, service: InferenceService) -> None:
+        """Refuse contexts that no memory holds: the engine takes minutes to find that out.
+
+        Only what the engine has to set aside counts; weights that do not fit are slow, not
+        impossible.
+        """
+        cache = service.spec.predictor.model.cache_bytes
+        if self._limits.memory_bytes and cache > self._limits.memory_bytes:
+            raise ModelLoadFailed(
+                service.metadata.name,
+                reason="OutOfMemory",
+                message=f"its contexts alone would take {cache:,} bytes, and all replicas may take "
+                f"{self._limits.memory_bytes:,}. Use a smaller context_size or fewer parallel "
+                "requests.",
+            )
+
     async def _make_room(self, service: InferenceService) -> None:
         name = service.metadata.name
-        needed = int(service.spec.predictor.model.info.size_bytes * LOADED_OVER_FILE_SIZE)
+        needed = expected_bytes(service.spec.predictor.model)
         others = [r for r in self._residents() if r.name != name]
         evicted = plan_room(others, needed_bytes=needed, limits=self._limits)
         if evicted is None:
@@ -321,7 +346,7 @@ class Residency:
     def _resident(self, service: InferenceService) -> Resident:
         name = service.metadata.name
         measured = sum(pod.status.memory_bytes for pod in self._directory.pods_of(name))
-        expected = int(service.spec.predictor.model.info.size_bytes * LOADED_OVER_FILE_SIZE)
+        expected = expected_bytes(service.spec.predictor.model)
         line = self._endpoints.line(name)
         starting = any(pod.status.phase == "Starting" for pod in self._directory.pods_of(name))
         return Resident(
@@ -331,6 +356,11 @@ class Residency:
             busy=line.busy or starting,
             pinned=service.spec.pinned,
         )
+
+
+def expected_bytes(model: PredictorModel) -> int:
+    """Return the memory that a replica is expected to take, until it has been measured."""
+    return int(model.info.size_bytes * LOADED_OVER_FILE_SIZE) + model.cache_bytes
 
 
 def merged(present: EngineOptions, given: EngineOptions | None) -> EngineOptions:

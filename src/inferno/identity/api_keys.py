@@ -70,7 +70,11 @@ class KeyRing:
 
     def find(self, key: bytes) -> Principal | None:
         """Return whom a key stands for, or None where it is unknown or has expired."""
-        known = self._keys.get(hashlib.sha256(key).digest())
+        return self.find_digest(hashlib.sha256(key).digest())
+
+    def find_digest(self, digest: bytes) -> Principal | None:
+        """Return whom the key with a digest stands for, or None likewise."""
+        known = self._keys.get(digest)
         if known is None:
             return None
         now = self._clock()

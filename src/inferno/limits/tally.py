@@ -13,7 +13,8 @@ class Tally:
     """Tokens of one call to a replica.
 
     Args:
-        prompt_estimate: tokens of the prompt, guessed from its length.
+        prompt_estimate: tokens of the prompt, guessed from its length; the engine's count, once
+            it has said how far it is with the prompt.
         max_tokens: tokens that may be generated.
         begun: whether a replica has begun to answer.
         pieces: pieces of text that it has streamed; each is a token, or more.

@@ -3,39 +3,52 @@
 from __future__ import annotations
 
 from starlette.exceptions import HTTPException
-from starlette.routing import Route, Router
+from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from inferno.core.errors import NotFound
+from inferno.core.errors import InvalidRequest, NotFound
 from inferno.server.errors import render
 from inferno.server.openapi import document
 from inferno.server.operation import Endpoint, Operation, Services, Visited
 from inferno.server.operations import operations
+from inferno.server.websocket import PATHS, SocketSettings, WebSocketEndpoint
+from inferno.tenancy.access import Access
 from inferno.web.door import Door
 from inferno.web.errors import MethodNotAllowed
 
 
-def build(services: Services, *, access_log: bool) -> ASGIApp:
+def build(services: Services, *, access_log: bool, sockets: SocketSettings) -> ASGIApp:
     """Return the app.
 
     Args:
         services: what handlers call.
         access_log: log every request, not only those that fail.
+        sockets: how WebSockets are served.
     """
     table = operations()
+    table += [Operation("GET", path, no_handshake, "Open a WebSocket.") for path in PATHS]
     described = document(table, version=services.version)
 
     async def openapi(exchange: Visited, _: Services) -> None:
         await exchange.respond_json(described)
 
     table.append(Operation("GET", "/openapi.json", openapi, "This document."))
-    routes = [
+    routes: list[BaseRoute] = [
         Route(o.path, Endpoint(o, services), methods=[o.method], include_in_schema=False)
         for o in table
     ]
+    open_socket = WebSocketEndpoint(services, sockets)
+    routes += [WebSocketRoute(path, open_socket) for path in PATHS]
     elsewhere = Endpoint(Operation("", "", nothing_here, ""), services)
     router = Router(routes, redirect_slashes=False, default=elsewhere)
-    return Door(RefusedMethods(router), render=render, access_log=access_log)
+    return Door(RefusedMethods(router, services.access), render=render, access_log=access_log)
+
+
+async def no_handshake(exchange: Visited, _: Services) -> None:
+    """Answer whoever sends a plain request to where WebSockets are opened."""
+    raise InvalidRequest(
+        f"'{exchange.scope['path']}' is for WebSockets; connect with ws:// or wss://."
+    )
 
 
 async def nothing_here(exchange: Visited, _: Services) -> None:
@@ -48,10 +61,12 @@ class RefusedMethods:
 
     Args:
         app: the router.
+        access: asked first, so that strangers are not told what there is.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
+        self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -59,5 +74,6 @@ class RefusedMethods:
         try:
             await self._app(scope, receive, send)
         except HTTPException as refused:
+            await self._access.leave(await self._access.enter(scope))
             allowed = (refused.headers or {}).get("Allow", "")
             raise MethodNotAllowed(scope["method"], allowed) from None

@@ -167,12 +167,31 @@ async def change_password(exchange: Visited, services: Services) -> None:
     """`POST /auth/password`: a new password for the caller, who has to know the old one."""
     request: PasswordRequest = decode_body(_passwords, await exchange.body())
     visit = exchange.visit
-    await services.sessions.confirm(
-        visit.principal.username, request.current_password, address=visit.address
-    )
+    principal = visit.principal
+    if principal.credential not in ("api_key", "token"):
+        raise InvalidRequest("The caller has no password here.")
+    try:
+        await services.sessions.confirm(
+            principal.username, request.current_password, address=visit.address
+        )
+    except InfernoError as error:
+        services.access.audit.note(
+            AuditEvent(
+                action="user.password",
+                outcome="refused",
+                actor=principal.username,
+                actor_id=principal.user_id,
+                tenant=principal.tenant,
+                target=f"user:{principal.username}",
+                address=visit.address,
+                request_id=exchange.request_id,
+                reason=type(error).__name__,
+            )
+        )
+        raise
     change = UserChange(password=request.new_password)
-    await services.users.change(visit.principal.user_id, change)
-    await record(exchange, services, "user.password", f"user:{visit.principal.username}")
+    await services.users.change(principal.user_id, change)
+    await record(exchange, services, "user.password", f"user:{principal.username}")
     await exchange.respond_json({"status": "changed"})
 
 
@@ -209,9 +228,12 @@ async def create_key(exchange: Visited, services: Services) -> None:
     """`POST /auth/api-keys`: the answer shows the key, this once."""
     request: NewKeyRequest = decode_body(_new_keys, await exchange.body())
     principal = exchange.visit.principal
-    if not _manages(principal):
+    if _manages(principal):
+        user = await services.users.get(request.user or principal.user_id)
+    else:
         _refuse_managing(principal, request)
-    user = await services.users.get(request.user or principal.user_id)
+        # By id: whom an outside issuer calls "admin" is not our admin.
+        user = await services.users.get(principal.user_id)
     require_held(principal, effective(user, request.permissions))
     new = NewApiKey(
         name=request.name,
@@ -220,7 +242,7 @@ async def create_key(exchange: Visited, services: Services) -> None:
         limits=request.limits,
     )
     key, secret = await services.keys.create(user.id, new)
-    await record(exchange, services, "api_key.create", f"api_key:{key.id}", user=key.username)
+    await _conclude(exchange, services, "api_key.create", f"api_key:{key.id}", user=key.username)
     await exchange.respond_json(with_secret(key, secret), status=201, headers=[NO_STORE])
 
 
@@ -251,7 +273,7 @@ async def change_key(exchange: Visited, services: Services) -> None:
         raise PermissionDenied("Setting limits needs the permission 'manage_users'.")
     key = await _managed_key(exchange, services)
     key = await services.keys.change(key.id, change, owner=_owner(principal))
-    await record(exchange, services, "api_key.change", f"api_key:{key.id}", user=key.username)
+    await _conclude(exchange, services, "api_key.change", f"api_key:{key.id}", user=key.username)
     await exchange.respond_json(key)
 
 
@@ -263,7 +285,7 @@ async def rotate_key(exchange: Visited, services: Services) -> None:
     key, secret = await services.keys.rotate(
         old.id, grace_seconds=request.grace_seconds, owner=_owner(exchange.visit.principal)
     )
-    await record(exchange, services, "api_key.rotate", f"api_key:{old.id}", new=key.id)
+    await _conclude(exchange, services, "api_key.rotate", f"api_key:{old.id}", new=key.id)
     await exchange.respond_json(with_secret(key, secret), status=201, headers=[NO_STORE])
 
 
@@ -272,7 +294,7 @@ async def revoke_key(exchange: Visited, services: Services) -> None:
     await exchange.body()
     key = await _managed_key(exchange, services)
     await services.keys.revoke(key.id, owner=_owner(exchange.visit.principal))
-    await record(exchange, services, "api_key.revoke", f"api_key:{key.id}", user=key.username)
+    await _conclude(exchange, services, "api_key.revoke", f"api_key:{key.id}", user=key.username)
     await exchange.respond_json({"status": "revoked", "id": key.id})
 
 
@@ -291,7 +313,7 @@ async def create_user(exchange: Visited, services: Services) -> None:
     new: NewUser = decode_body(_new_users, await exchange.body())
     require_held(exchange.visit.principal, ROLE_PERMISSIONS[new.role])
     user = await services.users.create(new)
-    await record(exchange, services, "user.create", f"user:{user.username}", role=user.role)
+    await _conclude(exchange, services, "user.create", f"user:{user.username}", role=user.role)
     await exchange.respond_json(user, status=201)
 
 
@@ -303,7 +325,7 @@ async def change_user(exchange: Visited, services: Services) -> None:
         require_held(exchange.visit.principal, ROLE_PERMISSIONS[change.role])
     user = await services.users.change(user.id, change)
     changed = [n for n, v in msgspec.structs.asdict(change).items() if v is not None]
-    await record(exchange, services, "user.change", f"user:{user.username}", fields=changed)
+    await _conclude(exchange, services, "user.change", f"user:{user.username}", fields=changed)
     await exchange.respond_json(user)
 
 
@@ -312,7 +334,7 @@ async def delete_user(exchange: Visited, services: Services) -> None:
     await exchange.body()
     user = await _managed_user(exchange, services)
     await services.users.delete(user.id)
-    await record(exchange, services, "user.delete", f"user:{user.username}")
+    await _conclude(exchange, services, "user.delete", f"user:{user.username}")
     await exchange.respond_json({"status": "deleted", "id": user.id})
 
 
@@ -335,7 +357,7 @@ async def set_limits(exchange: Visited, services: Services) -> None:
         await services.overrides.set("tenant", name, limits)
     else:
         raise NotFound(f"There is nothing at '{exchange.scope['path']}'.")
-    await record(exchange, services, "limits.set", f"{scope}:{name}")
+    await _conclude(exchange, services, "limits.set", f"{scope}:{name}")
     await exchange.respond_json({"scope": scope, "name": name, "limits": limits})
 
 
@@ -362,6 +384,14 @@ def _owner(principal: Principal) -> str | None:
 async def _key(exchange: Visited, services: Services) -> ApiKey:
     owner = _owner(exchange.visit.principal)
     return await services.keys.get(exchange.path_params["key_id"], owner=owner)
+
+
+async def _conclude(
+    exchange: Visited, services: Services, action: str, target: str, **details: Any
+) -> None:
+    """Record a change, and let the doors know of it, before its doer is told."""
+    await record(exchange, services, action, target, **details)
+    await services.access.roster.look()
 
 
 async def _managed_key(exchange: Visited, services: Services) -> ApiKey:

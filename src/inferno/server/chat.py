@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from inferno.core.errors import InvalidRequest, Unsupported
 from inferno.gateway.forwarding import Call, Forwarder
 from inferno.limits.tally import Tally
 from inferno.server.errors import openai_envelope
+from inferno.server.joining import ChatJoiner
 from inferno.server.operation import Services, Visited
 from inferno.server.relay import (
     DONE_EVENT,
@@ -27,6 +29,7 @@ from inferno.server.relay import (
     interleaved,
     payloads_of,
     read_answer,
+    repeated,
     usage_of,
 )
 from inferno.server.sampling import SAMPLING, sampling_fields, seed_of
@@ -101,15 +104,23 @@ async def chat_completions(exchange: Visited, services: Services) -> None:
     async with exchange.client_present():
         if request.stream:
             async with event_stream(exchange, openai_envelope):
-                if len(calls) == 1 and not is_reshaped(request):
-                    await _relay(exchange, services.forwarder, calls[0], _wants_usage(request))
-                else:
-                    await _stream_choices(exchange, services, calls, request)
-        elif len(calls) == 1 and not is_reshaped(request):
-            await exchange.respond(200, await read_answer(services.forwarder, calls[0]))
+                await repeated(
+                    lambda: _stream(exchange, services, calls, request),
+                    lambda: not exchange.started,
+                )
         else:
             works = [_answer(services.forwarder, call, request) for call in calls]
             await exchange.respond_json(merge(await all_of(works)))
+
+
+async def _stream(
+    exchange: Visited, services: Services, calls: list[Call], request: ChatRequest
+) -> None:
+    """Stream the answer: as the replica wrote it, where that is what was asked for."""
+    if len(calls) == 1 and not is_reshaped(request):
+        await _relay(exchange, services.forwarder, calls[0], _wants_usage(request))
+    else:
+        await _stream_choices(exchange, services, calls, request)
 
 
 def check(request: ChatRequest) -> None:
@@ -216,9 +227,9 @@ def call_for(request: ChatRequest, services: Services, request_id: str, choice: 
         body["top_logprobs"] = 1  # engines take 0 for no log probabilities at all
     if request.seed is not None:
         body["seed"] = seed_of(request.seed, choice)
-    if request.stream:
-        body["stream"] = True
-        body["stream_options"] = {"include_usage": True}
+    if not _is_whole(request):
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+        body["return_progress"] = True
     if request.response_format is not None:
         body["response_format"] = _response_format(request.response_format)
     needs: dict[str, str] = {}
@@ -240,6 +251,11 @@ def _as_replicas_take(message: Message) -> Message:
     if message.role == "developer":
         return msgspec.structs.replace(message, role="system")
     return message
+
+
+def _is_whole(request: ChatRequest) -> bool:
+    """Return whether the replica is asked not to stream: it cannot, with these two together."""
+    return bool(request.logprobs and request.tools and not request.stream)
 
 
 def is_forced(request: ChatRequest) -> bool:
@@ -284,12 +300,25 @@ def _wants_usage(request: ChatRequest) -> bool:
 
 async def _answer(forwarder: Forwarder, call: Call, request: ChatRequest) -> dict[str, Any]:
     """Return one choice's answer in the shape that was asked for."""
-    answer: dict[str, Any] = msgspec.json.decode(await read_answer(forwarder, call))
+    answer = await repeated(lambda: _whole_answer(forwarder, call, request), lambda: True)
     if _is_bare(request):
         drop_alternatives(answer["choices"][0])
     if is_forced(request):
         show_answer(answer)
     return answer
+
+
+async def _whole_answer(forwarder: Forwarder, call: Call, request: ChatRequest) -> dict[str, Any]:
+    """Return one choice's answer as the replica gave it, at once or in pieces."""
+    if _is_whole(request):
+        answer: dict[str, Any] = msgspec.json.decode(await read_answer(forwarder, call))
+        return answer
+    joiner = ChatJoiner()
+    usages: list[Usage] = []
+    async with aclosing(_chunks(forwarder, call, usages)) as chunks:
+        async for chunk in chunks:
+            joiner.feed(chunk)
+    return {**joiner.answer(), "usage": usages[0] if usages else Usage()}
 
 
 def drop_alternatives(choice: dict[str, Any]) -> None:
@@ -328,14 +357,15 @@ async def _stream_choices(
 
     async def produce(index: int, call: Call, emit: Emit) -> None:
         reader = CallReader() if is_forced(request) else None
-        async for chunk in _chunks(services.forwarder, call, usages):
-            chunk["id"] = answer_id
-            choice = chunk["choices"][0]
-            choice["index"] = index
-            if _is_bare(request):
-                drop_alternatives(choice)
-            if reader is None or show_chunk(choice, reader):
-                await emit(chunk)
+        async with aclosing(_chunks(services.forwarder, call, usages)) as chunks:
+            async for chunk in chunks:
+                chunk["id"] = answer_id
+                choice = chunk["choices"][0]
+                choice["index"] = index
+                if _is_bare(request):
+                    drop_alternatives(choice)
+                if reader is None or show_chunk(choice, reader):
+                    await emit(chunk)
 
     last: dict[str, Any] = {}
 
@@ -354,7 +384,7 @@ async def _stream_choices(
 
 async def _chunks(
     forwarder: Forwarder, call: Call, usages: list[Usage]
-) -> AsyncIterator[dict[str, Any]]:
+) -> AsyncGenerator[dict[str, Any], None]:
     """Yield the chunks of one choice; its usage goes to `usages`."""
     async with forwarder.open(call) as answer:
         async for payload in payloads_of(answer):
@@ -379,6 +409,8 @@ def merge(answers: list[dict[str, Any]]) -> dict[str, Any]:
     """Return one answer with the choices of several."""
     for index, answer in enumerate(answers):
         answer["choices"][0]["index"] = index
-    usages = [msgspec.convert(answer["usage"], Usage) for answer in answers]
+    if len(answers) == 1:
+        return answers[0]
+    usages = [msgspec.convert(answer["usage"], Usage, from_attributes=True) for answer in answers]
     choices = [answer["choices"][0] for answer in answers]
     return {**answers[0], "choices": choices, "usage": total(usages)}

@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,7 @@ from inferno.gateway.forwarding import Call, Forwarder
 from inferno.limits.tally import Tally
 from inferno.server.chat import check_logit_bias, check_stream_options
 from inferno.server.errors import openai_envelope
+from inferno.server.joining import join_completion
 from inferno.server.operation import Services, Visited
 from inferno.server.relay import (
     DONE_EVENT,
@@ -29,7 +31,7 @@ from inferno.server.relay import (
     incomplete,
     interleaved,
     payloads_of,
-    read_answer,
+    repeated,
 )
 from inferno.server.sampling import SAMPLING, sampling_fields, seed_of
 from inferno.server.types import (
@@ -114,7 +116,10 @@ async def completions(exchange: Visited, services: Services) -> None:
         if request.stream:
             async with event_stream(exchange, openai_envelope):
                 with_usage = bool(request.stream_options and request.stream_options.include_usage)
-                await _stream(exchange, services.forwarder, choices, head, with_usage)
+                await repeated(
+                    lambda: _stream(exchange, services.forwarder, choices, head, with_usage),
+                    lambda: not exchange.started,
+                )
         else:
             works = [_complete(services.forwarder, choice) for choice in choices]
             finished = await all_of(works)
@@ -187,8 +192,7 @@ def _choice(
     body["max_tokens"] = request.max_tokens or services.default_max_tokens
     if request.seed is not None:
         body["seed"] = seed_of(request.seed, i)
-    if request.stream:
-        body["stream"] = True
+    body |= {"stream": True, "return_progress": True}
     if request.logprobs is not None:
         body["logprobs"] = max(1, request.logprobs)
     path, needs = PATH, {}
@@ -211,7 +215,7 @@ def _choice(
 
 async def _complete(forwarder: Forwarder, choice: Choice) -> dict[str, Any]:
     """Return one finished choice."""
-    answer = decode_completion(await read_answer(forwarder, choice.call))
+    answer = await whole_completion(forwarder, choice.call)
     choice.usage = answer.usage or choice.usage
     choice.call.tally.exact = choice.usage.total_tokens
     return _shown(choice, answer.choices[0], choice.echo)
@@ -228,12 +232,13 @@ async def _stream(
 
     async def produce(choice: Choice, emit: Emit) -> None:
         echo = choice.echo
-        async for piece in pieces(forwarder, choice.call):
-            choice.usage = piece.usage or choice.usage
-            choice.call.tally.exact = choice.usage.total_tokens or None
-            for part in piece.choices:
-                await emit(_shown(choice, part, echo))
-                echo = ""
+        async with aclosing(pieces(forwarder, choice.call)) as received:
+            async for piece in received:
+                choice.usage = piece.usage or choice.usage
+                choice.call.tally.exact = choice.usage.total_tokens or None
+                for part in piece.choices:
+                    await emit(_shown(choice, part, echo))
+                    echo = ""
 
     async def consume(shown: dict[str, Any]) -> None:
         await begin_events(exchange)
@@ -249,7 +254,17 @@ async def _stream(
     await exchange.write(DONE_EVENT)
 
 
-async def pieces(forwarder: Forwarder, call: Call) -> AsyncIterator[ReplicaCompletion]:
+async def whole_completion(forwarder: Forwarder, call: Call) -> ReplicaCompletion:
+    """Return a completion once it is whole; a replica that is lost over it is replaced once."""
+
+    async def work() -> ReplicaCompletion:
+        async with aclosing(pieces(forwarder, call)) as received:
+            return await join_completion(received)
+
+    return await repeated(work, lambda: True)
+
+
+async def pieces(forwarder: Forwarder, call: Call) -> AsyncGenerator[ReplicaCompletion, None]:
     """Yield the pieces of a streamed completion.
 
     Raises:

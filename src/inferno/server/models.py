@@ -59,7 +59,11 @@ def described(service: InferenceService, directory: Directory) -> dict[str, Any]
         "status": service.status.state.lower(),
         "pinned": service.spec.pinned,
     }
-    if service.status.reason:
+    # The replicas know first; the service's status follows them.
+    failure = directory.load_failure(name)
+    if failure is not None:
+        shown |= {"status": "failed", "reason": failure.reason, "message": failure.message}
+    elif service.status.reason:
         shown |= {"reason": service.status.reason, "message": service.status.message}
     for key in ("architecture", "quantization", "license", "parameters"):
         if value := getattr(model.info, key):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import msgspec
 
-from inferno.core.errors import InferenceFailed, InfernoError
+from inferno.core.errors import InferenceFailed, InfernoError, ReplicaLost
 from inferno.gateway.forwarding import Answer, Call, Forwarder, replica_error
 from inferno.limits.tally import Tally
 from inferno.server.types import UsageOnly
@@ -33,7 +34,7 @@ async def events_of(answer: Answer) -> AsyncIterator[list[bytes]]:
     """
     splitter = EventSplitter()
     async for piece in answer:
-        events = splitter.feed(piece)
+        events = [event for event in splitter.feed(piece) if not _is_progress(event, answer.tally)]
         for event in events:
             if event.startswith((b'data: {"error"', b"error:")):
                 _, _, payload = event.partition(b":")
@@ -43,6 +44,20 @@ async def events_of(answer: Answer) -> AsyncIterator[list[bytes]]:
         answer.tally.pieces += len(events)
         if events:
             yield events
+
+
+def _is_progress(event: bytes, tally: Tally) -> bool:
+    """Return whether an event says how far the prompt is read; its length is taken down.
+
+    Quotes in a text are escaped in JSON, so no text can look like one.
+    """
+    found = event.find(b'"prompt_progress":{')
+    if found < 0:
+        return False
+    total = re.compile(rb'"total":(\d+)').search(event, found)
+    if total is not None:
+        tally.prompt_estimate = int(total[1])
+    return True
 
 
 async def payloads_of(answer: Answer, *, says_done: bool = True) -> AsyncIterator[bytes]:
@@ -109,6 +124,24 @@ def count(tally: Tally, payload: bytes | None) -> None:
     usage = usage_of(payload).usage if payload else None
     if usage is not None:
         tally.exact = usage.total_tokens
+
+
+async def repeated(work: Callable[[], Awaitable[T]], may_repeat: Callable[[], bool]) -> T:
+    """Do work that a replica may be lost under, once more if nobody has seen any of it.
+
+    Args:
+        work: to do.
+        may_repeat: whether the client has not been sent anything yet.
+
+    Raises:
+        ReplicaLost: it was lost twice, or too late.
+    """
+    try:
+        return await work()
+    except ReplicaLost:
+        if not may_repeat():
+            raise
+    return await work()
 
 
 def usage_of(payload: bytes) -> UsageOnly:

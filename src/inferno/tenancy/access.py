@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, Self
 
 from starlette.types import Scope
 
@@ -47,6 +48,25 @@ class Visit:
     def tokens(self) -> int | None:
         """Tokens used; None where the request had nothing to do with tokens."""
         return sum(tally.used for tally in self.tallies) if self.tallies else None
+
+
+@dataclass(frozen=True, slots=True)
+class Badge:
+    """By what a caller is recognised again on a connection that stays open.
+
+    Args:
+        digest: of what it showed; an API key itself is not kept.
+        token: that, where it is a token: tokens say themselves how long they are valid.
+    """
+
+    digest: bytes = field(repr=False)
+    token: bytes | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, credential: bytes) -> Self:
+        """Return the badge for a key or a token."""
+        token = credential if credential.count(b".") == 2 else None
+        return cls(hashlib.sha256(credential).digest(), token)
 
 
 class TokenVerifier(Protocol):
@@ -89,13 +109,15 @@ class Access:
         self._issuers = issuers
         self._strangers = strangers
         self._proxies = tuple(proxies)
-        self._enabled = enabled
+        self.enabled = enabled
 
-    async def enter(self, scope: Scope) -> Visit:
+    async def enter(self, scope: Scope, badge: Badge | None = None) -> Visit:
         """Let a request in; give the visit back with `leave`.
 
         Args:
             scope: of the request; its rate-limit standing is left in `scope["state"]`.
+            badge: from `present`, for a request on a connection that stays open; else the
+                request's headers say who is calling.
 
         Raises:
             AuthenticationFailed: nobody knows the caller.
@@ -103,7 +125,7 @@ class Access:
         """
         address = client_address(scope, self._proxies)
         try:
-            principal = await self.identify(scope)
+            principal = await (self.recognise(badge) if badge else self.identify(scope))
         except AuthenticationFailed as error:
             await self._turn_away(scope, address, error)
             raise
@@ -115,6 +137,31 @@ class Access:
             raise
         scope["state"]["standing"] = admission.standing
         return Visit(principal, address, admission)
+
+    async def present(self, scope: Scope, credential: bytes | None = None) -> Badge:
+        """Find out who opens a connection that stays open, and what it is recognised by.
+
+        No request is counted for it.
+
+        Args:
+            scope: of the connection.
+            credential: what was shown; None where the headers have it.
+
+        Raises:
+            AuthenticationFailed: nobody that is known.
+            Refused: the address has guessed too often.
+        """
+        if not self.enabled:
+            return Badge(b"")
+        try:
+            if credential is None:
+                credential = bearer(header_of(scope, b"authorization"))
+            badge = Badge.of(credential)
+            principal = await self.recognise(badge)
+        except AuthenticationFailed as error:
+            await self._turn_away(scope, client_address(scope, self._proxies), error)
+            raise
+        return Badge(badge.digest) if principal.credential == "api_key" else badge
 
     async def knock(self, scope: Scope) -> str:
         """Count a request of somebody unknown against its address, and return that.
@@ -162,16 +209,25 @@ class Access:
         Raises:
             AuthenticationFailed: nobody that is known.
         """
-        if not self._enabled:
+        if not self.enabled:
             return ANONYMOUS
-        credential = bearer(header_of(scope, b"authorization"))
-        principal = self.roster.ring.find(credential)
+        return await self.recognise(Badge.of(bearer(header_of(scope, b"authorization"))))
+
+    async def recognise(self, badge: Badge) -> Principal:
+        """Return whom a badge stands for now.
+
+        Raises:
+            AuthenticationFailed: nobody, or nobody any more.
+        """
+        if not self.enabled:
+            return ANONYMOUS
+        principal = self.roster.ring.find_digest(badge.digest)
         if principal is not None:
             return principal
-        if credential.count(b".") == 2:
-            return await self._token_holder(credential)
+        if badge.token is not None:
+            return await self._token_holder(badge.token)
         await self.roster.look()
-        principal = self.roster.ring.find(credential)
+        principal = self.roster.ring.find_digest(badge.digest)
         if principal is None:
             raise AuthenticationFailed(WRONG)
         return principal

@@ -16,8 +16,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from inferno.core.errors import InfernoError, Overloaded
 from inferno.web.errors import status_of
 from inferno.web.exchange import ClientDisconnected, Header, header_of
+from inferno.web.handshake import denying
 
 _ACCEPTABLE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+
+SWITCHING_PROTOCOLS = 101
 
 Render = Callable[[InfernoError, Scope], tuple[int, list[Header], bytes]]
 """Turns an error into status, headers and body of the API's own envelope."""
@@ -96,10 +99,13 @@ class Door:
         self._access_log = access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request; lifespan messages pass through."""
-        if scope["type"] != "http":
+        """Serve one request, or one WebSocket; lifespan messages pass through."""
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
+        if scope["type"] == "websocket":
+            scope["method"] = "GET"  # which a handshake is (RFC 6455, 4.1)
+            send = denying(send)
         begun = time.perf_counter()
         request_id = request_id_of(scope)
         scope.setdefault("state", {})["request_id"] = request_id
@@ -107,8 +113,8 @@ class Door:
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
+            if message["type"] in ("http.response.start", "websocket.accept"):
+                status = message.get("status", SWITCHING_PROTOCOLS)
                 message["headers"] = [
                     *message.get("headers", ()),
                     (b"x-request-id", request_id.encode("ascii")),

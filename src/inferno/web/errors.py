@@ -34,6 +34,7 @@ STATUSES: dict[type[errors.InfernoError], int] = {
     errors.ModelNotLoaded: 503,
     errors.ModelLoadFailed: 503,
     errors.InferenceFailed: 500,
+    errors.ReplicaLost: 500,
     errors.Overloaded: 503,
     errors.DeadlineExceeded: 504,
     errors.ConfigurationError: 500,

@@ -164,25 +164,32 @@ def header_of(scope: Scope, name: bytes) -> bytes | None:
     return None
 
 
-def decode_body(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
+def decode_body(
+    decoder: msgspec.json.Decoder[Any], body: bytes | str, *, name: str = "request body"
+) -> Any:
     """Decode a JSON body into the decoder's type.
+
+    Args:
+        decoder: of the type that is wanted.
+        body: what was received.
+        name: what errors call it.
 
     Raises:
         InvalidRequest: not JSON, nested too deeply, a missing, unknown or mistyped field, or a
             value out of range; `field` names it.
     """
     if not body:
-        raise InvalidRequest("The request body is empty; a JSON object is needed.")
+        raise InvalidRequest(f"The {name} is empty; a JSON object is needed.")
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         raise invalid_request(str(error)) from None
     except UnicodeDecodeError:
-        raise InvalidRequest("The request body is not valid UTF-8.") from None
+        raise InvalidRequest(f"The {name} is not valid UTF-8.") from None
     except msgspec.DecodeError as error:
-        raise InvalidRequest(f"The request body is not valid JSON: {error}.") from None
+        raise InvalidRequest(f"The {name} is not valid JSON: {error}.") from None
     except RecursionError:
-        raise InvalidRequest("The request body is nested too deeply.") from None
+        raise InvalidRequest(f"The {name} is nested too deeply.") from None
 
 
 def invalid_request(message: str) -> InvalidRequest:

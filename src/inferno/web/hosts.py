@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from inferno.core.errors import InvalidRequest
 from inferno.web.door import SECURITY_HEADERS, Render
 from inferno.web.exchange import header_of
+from inferno.web.handshake import denying
 
 
 class TrustedHosts:
@@ -29,9 +30,11 @@ class TrustedHosts:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request pass, or answer it with 400."""
-        if scope["type"] != "http" or self._is_ours(name_of(header_of(scope, b"host") or b"")):
+        if scope["type"] == "lifespan" or self._is_ours(name_of(header_of(scope, b"host") or b"")):
             await self._app(scope, receive, send)
             return
+        if scope["type"] == "websocket":
+            send = denying(send)
         request_id = f"req_{secrets.token_hex(12)}"
         scope.setdefault("state", {})["request_id"] = request_id
         error = InvalidRequest("The Host header names a host that is not served here.")

@@ -12,14 +12,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from inferno.core.errors import ConfigurationError
+from inferno.core.errors import ConfigurationError, Overloaded
 from inferno.web.door import Render
 from inferno.web.protocol import ConnectionLimits, GuardedProtocol
+from inferno.web.sockets import SocketLimits, SocketProtocol
 
 BACKLOG = 2048
+
+SHUTTING_DOWN = Overloaded("The platform is shutting down.", retry_after=5)
+
+log = structlog.get_logger(__name__)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -73,6 +79,7 @@ class Listener(uvicorn.Server):
         limits: what a client may take before it has sent a request.
         render: the API's error envelope, for what is refused before the app.
         certificate: serves HTTPS; None for HTTP.
+        sockets: what clients of WebSockets may take; None where the app has none.
 
     Raises:
         ConfigurationError: the certificate cannot be used.
@@ -86,15 +93,19 @@ class Listener(uvicorn.Server):
         limits: ConnectionLimits,
         render: Render,
         certificate: Certificate | None = None,
+        sockets: SocketLimits | None = None,
     ) -> None:
         protocol = functools.partial(GuardedProtocol, limits=limits, render=render)
         super().__init__(
             uvicorn.Config(
                 self._serve_one,
+                interface="asgi3",  # uvicorn takes methods for something older
                 http=protocol,  # type: ignore[arg-type]  # uvicorn only ever calls it
                 ssl_certfile=certificate.chain if certificate else None,
                 ssl_keyfile=certificate.key if certificate else None,
-                ws="none",
+                ws=functools.partial(SocketProtocol, limits=sockets)  # type: ignore[arg-type]
+                if sockets
+                else "none",
                 lifespan="off",
                 access_log=False,
                 log_config=None,
@@ -125,7 +136,7 @@ class Listener(uvicorn.Server):
         if counter % 10 == 0:
             now = time.monotonic()
             for connection in list(self.server_state.connections):
-                if isinstance(connection, GuardedProtocol):
+                if isinstance(connection, GuardedProtocol | SocketProtocol):
                     connection.expire(now)
         return await super().on_tick(counter)
 
@@ -138,6 +149,7 @@ class Listener(uvicorn.Server):
                 raise
             log.warning("request_cut_off", path=scope["path"])
             status, headers, body = self._render(SHUTTING_DOWN, scope)
+            headers = [*headers, (b"content-length", b"%d" % len(body))]
             start = {"type": "http.response.start", "status": status, "headers": headers}
             with contextlib.suppress(RuntimeError):  # an answer has begun: it is broken off
                 await send(start)

@@ -102,9 +102,9 @@ class GuardedProtocol(HttpToolsProtocol):
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
             self._refuse(400, "A request has to have one Host header.")
             raise Malformed
+        super().on_headers_complete()
         self._place = "body"
         self._expect_within(self._limits.body_seconds)
-        super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """A piece of a body arrived."""
@@ -119,6 +119,13 @@ class GuardedProtocol(HttpToolsProtocol):
         self._unused_bytes = 0
         self._deadline = None
         super().on_message_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the connection over, unless an earlier request on it is still being answered."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._refuse(400, "A WebSocket's handshake cannot follow a request that is running.")
+        else:
+            super().handle_websocket_upgrade()
 
     def expire(self, now: float) -> None:
         """Close the connection if its client took too long.

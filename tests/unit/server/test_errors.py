@@ -46,6 +46,7 @@ EXAMPLES: dict[type[InfernoError], tuple[InfernoError, int, str]] = {
         (errors.ModelNotLoaded("x"), 503, "MODEL_NOT_LOADED"),
         (errors.ModelLoadFailed("x", reason="NotGGUF", message="y"), 503, "MODEL_NOT_LOADED"),
         (errors.InferenceFailed("x"), 500, "INFERENCE_FAILED"),
+        (errors.ReplicaLost("x"), 500, "INFERENCE_FAILED"),
         (errors.Overloaded("x", retry_after=7), 503, "INFERENCE_FAILED"),
         (errors.DeadlineExceeded("x"), 504, "TIMEOUT"),
         (errors.ConfigurationError("x"), 500, "INTERNAL_ERROR"),
