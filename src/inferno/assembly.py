@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import ipaddress
 import json
 import os
@@ -17,7 +16,6 @@ import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Self
 
 import msgspec
 import psutil
@@ -30,7 +28,6 @@ from inferno import welcome
 from inferno.controllers.inference_service import InferenceServiceController
 from inferno.controllers.models_folder import ModelsFolderController
 from inferno.core.errors import ConfigurationError, InfernoError
-from inferno.core.tenancy import LimitOverrides, LimitPolicy, policy_of
 from inferno.data_dir import DataDir, write_private
 from inferno.engines import bundled, engine
 from inferno.gateway.directory import Directory
@@ -62,14 +59,10 @@ from inferno.storage.resources import SqlResourceStore
 from inferno.telemetry import logs
 from inferno.telemetry.audit import AuditTrail
 from inferno.tenancy.access import Access, TokenVerifier
+from inferno.tenancy.accounts import Accounts
 from inferno.tenancy.first_start import FirstCredentials, ensure_admin
-from inferno.tenancy.keys import Keys
-from inferno.tenancy.ledger import Ledger
-from inferno.tenancy.overrides import Overrides
-from inferno.tenancy.revocations import Revocations
 from inferno.tenancy.roster import Roster
-from inferno.tenancy.sessions import Sessions
-from inferno.tenancy.users import Users
+from inferno.tenancy.sessions import Sessions, signing_secret
 from inferno.version import __version__
 from inferno.web.address import networks
 from inferno.web.door import EXPOSED_HEADERS, Render
@@ -239,23 +232,6 @@ async def drain_at(stop: asyncio.Event, services: Services) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Accounts:
-    """Users and all that is theirs, as the database keeps it."""
-
-    ledger: Ledger
-    users: Users
-    keys: Keys
-    overrides: Overrides
-    revocations: Revocations
-
-    @classmethod
-    def over(cls, database: Database) -> Self:
-        """Return the accounts in a database."""
-        ledger = Ledger(database)
-        return cls(ledger, Users(ledger), Keys(ledger), Overrides(ledger), Revocations(ledger))
-
-
-@dataclass(frozen=True, slots=True)
 class Doors:
     """Who is let in, and how users sign in."""
 
@@ -268,10 +244,9 @@ async def way_in(
     settings: Settings, database: Database, accounts: Accounts, secret: bytes
 ) -> AsyncIterator[Doors]:
     """Wire identity, limits and audit, and keep the roster fresh while the block runs."""
-    defaults = default_limits(settings)
+    defaults = settings.default_limits
     tokens = TokenIssuer(
-        # Another key than the replicas': a secret has one purpose.
-        settings.jwt_secret or hmac.digest(secret, b"tokens", "sha256"),
+        signing_secret(settings.jwt_secret, secret),
         lifetime_seconds=settings.token_lifetime,
         refresh_lifetime_seconds=settings.refresh_token_lifetime,
     )
@@ -301,26 +276,13 @@ async def way_in(
         accounts.revocations,
         tokens,
         LoginSlowdown(),
-        refresh_lifetime=settings.refresh_token_lifetime,
+        refresh_lifetime=max(settings.token_lifetime, settings.refresh_token_lifetime),
     )
     try:
         async with audit.writing(), roster.following():
             yield Doors(access, sessions)
     finally:
         await limiter.close()
-
-
-def default_limits(settings: Settings) -> LimitPolicy:
-    """Return the limits of callers of whom nothing else is said."""
-    return policy_of(
-        LimitPolicy(),
-        LimitOverrides(
-            requests_per_minute=settings.requests_per_minute,
-            requests_per_hour=settings.requests_per_hour,
-            tokens_per_minute=settings.tokens_per_minute,
-            concurrent_requests=settings.concurrent_requests,
-        ),
-    )
 
 
 def create_limiter(settings: Settings) -> Limiter:
@@ -511,7 +473,7 @@ async def data_plane(
                 users=accounts.users,
                 keys=accounts.keys,
                 overrides=accounts.overrides,
-                default_limits=default_limits(settings),
+                default_limits=settings.default_limits,
                 default_max_tokens=settings.default_max_tokens,
                 max_body_bytes=settings.max_body_bytes,
                 version=__version__,

@@ -17,6 +17,7 @@ import msgspec
 
 from inferno.core.errors import ConfigurationError
 from inferno.core.resources import EngineOptions
+from inferno.core.tenancy import LimitOverrides, LimitPolicy, policy_of
 
 ENVIRONMENT_PREFIX = "INFERNO_"
 
@@ -196,6 +197,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def database(self) -> str:
         """The URL of the database in use."""
         return self.database_url or f"sqlite+aiosqlite:///{self.data_dir / 'inferno.db'}"
+
+    @property
+    def default_limits(self) -> LimitPolicy:
+        """The limits of callers of whom nothing else is said."""
+        names = LimitOverrides.__struct_fields__
+        given = LimitOverrides(**{name: getattr(self, name) for name in names})
+        return policy_of(LimitPolicy(), given)
 
     def engine_options(self, model: str) -> EngineOptions:
         """Return how the engine runs a model: its own settings over the platform's defaults."""

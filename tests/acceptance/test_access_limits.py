@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 
 from tests.acceptance.access import (
@@ -300,8 +299,8 @@ class TestTokens:
         assert until_alone(generating, key)["tokens_per_minute"] == pytest.approx(total, abs=8)
 
     def test_that_do_not_fit_are_refused_and_nothing_is_used(self, generating: Platform) -> None:
-        key = token_key(generating, "unfit", 100)
-        fits = {"model": MODEL, "prompt": "Hi", "max_tokens": 60, "ignore_eos": True}
+        key = token_key(generating, "unfit", 200)
+        fits = {"model": MODEL, "prompt": "Hi", "max_tokens": 120, "ignore_eos": True}
         with as_caller(generating, key.secret) as client:
             client.post("/inference", json=fits).raise_for_status()
             before = used(generating, key)
@@ -420,7 +419,7 @@ class TestPlaces:
             with client.stream("POST", "/inference/stream", json=body) as answer:
                 assert answer.status_code == 200
                 for child in platform.replicas():
-                    child.send_signal(psutil.signal.SIGKILL)
+                    child.kill()
                 list(answer.iter_lines())
         assert until_alone(platform, key)["concurrent_requests"] == 1
 

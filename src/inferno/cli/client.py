@@ -46,6 +46,10 @@ class Client:
         """Return the JSON answer of a POST; a body of None is sent as no body."""
         return self._call("POST", path, body)
 
+    def delete(self, path: str) -> Any:
+        """Return the JSON answer of a DELETE."""
+        return self._call("DELETE", path, None)
+
     @contextmanager
     def events(self, path: str, body: Any) -> Iterator[Iterator[Any]]:
         """POST and yield the JSON values of the event stream, up to `[DONE]`.

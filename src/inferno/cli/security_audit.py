@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -167,15 +166,16 @@ def _export(settings: Settings, target: str) -> None:
 
 def _instant(option: str, text: str | None) -> str:
     """Return a time as the trail writes it, so that texts compare as times do."""
+    from inferno.telemetry.audit import moment
+
     if text is None:
         return ""
     try:
-        moment = datetime.fromisoformat(text).astimezone(UTC)
+        return moment(text)
     except (ValueError, OverflowError):
         raise CommandFailed(
             f"{option}: '{text}' is not a time like 2026-01-31T13:00", exit_code=2
         ) from None
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _row(event: RecordedEvent) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from inferno.cli.options import DataDir, Json, Url
 from inferno.cli.security_session import Owner, administer, load_settings
 
 if TYPE_CHECKING:
-    from inferno.core.tenancy import LimitOverrides, LimitPolicy
+    from inferno.core.tenancy import LimitOverrides
     from inferno.settings import Settings
     from inferno.tenancy.administration import Administration
     from inferno.tenancy.overrides import Scope
@@ -173,7 +173,7 @@ def reset(
         raise CommandFailed(
             f"no server runs on {settings.data_dir}, and what was used is counted where it runs"
         )
-    client._call("DELETE", f"/auth/rate-limits/usage/{quote(user, safe='')}", None)
+    client.delete(f"/auth/rate-limits/usage/{quote(user, safe='')}")
     print(f"Reset what {user} has used.")
 
 
@@ -219,7 +219,7 @@ def _show_one(settings: Settings, user: str | None, key_id: str | None, *, as_js
         return await _sources_of(administration, user, key_id)
 
     owner, key, sources = administer(settings, work)
-    default = default_of(owner.role, _defaults(settings))
+    default = default_of(owner.role, settings.default_limits)
     policy = policy_of(default, *(source.limits for source in sources))
     set_by = {name: _set_by(name, sources) for name in NAMES}
     if as_json:
@@ -237,7 +237,7 @@ def _show_all(settings: Settings, *, as_json: bool) -> None:
     from inferno.cli.output import print_json, print_table
 
     sources = administer(settings, _all_sources)
-    defaults = _defaults(settings)
+    defaults = settings.default_limits
     if as_json:
         shown = [
             {"scope": scope, "name": name, "limits": msgspec.to_builtins(limits)}
@@ -289,14 +289,6 @@ def _set_by(limit: str, sources: list[Source]) -> str:
         if getattr(source.limits, limit) is not None:
             return f"{source.scope} {source.name}"
     return "default"
-
-
-def _defaults(settings: Settings) -> LimitPolicy:
-    from inferno.core.tenancy import LimitOverrides, LimitPolicy, policy_of
-
-    return policy_of(
-        LimitPolicy(), LimitOverrides(**{name: getattr(settings, name) for name in NAMES})
-    )
 
 
 def _title(limit: str) -> str:

@@ -7,8 +7,9 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from inferno.core.errors import InvalidRequest
 from inferno.server.operation import Services, Visited
-from inferno.telemetry.audit import Filter
+from inferno.telemetry.audit import Filter, moment
 from inferno.web.exchange import invalid_request
 
 NDJSON = (b"content-type", b"application/x-ndjson")
@@ -41,13 +42,27 @@ async def query(exchange: Visited, services: Services) -> None:
             action=asked.action,
             outcome=asked.outcome,
             failures_only=asked.failures_only,
-            since=asked.since,
-            until=asked.until,
+            since=time_of(asked.since, "since"),
+            until=time_of(asked.until, "until"),
             before=asked.before,
             limit=asked.limit,
         )
     )
     await exchange.respond_json({"events": events})
+
+
+def time_of(text: str, field: str) -> str:
+    """Return a time in the form that events have; no text is no bound.
+
+    Raises:
+        InvalidRequest: it is no time.
+    """
+    try:
+        return moment(text) if text else ""
+    except ValueError:
+        raise InvalidRequest(
+            f"'{field}' must be a time such as 2026-01-31T12:00:00Z.", field=field
+        ) from None
 
 
 async def export(exchange: Visited, services: Services) -> None:

@@ -361,6 +361,21 @@ async def set_limits(exchange: Visited, services: Services) -> None:
     await exchange.respond_json({"scope": scope, "name": name, "limits": limits})
 
 
+async def show_usage(exchange: Visited, services: Services) -> None:
+    """`GET /auth/rate-limits/usage/{user}`: limits of a user and its keys, and what is used."""
+    user = await services.users.get(exchange.path_params["user"])
+    roster, limiter = services.access.roster, services.access.limiter
+    policy = roster.limits_of(user.role, user.tenant, user.limits)
+    subject = f"user:{user.tenant}/{user.id}"
+    shown = {"limits": policy, "used": await limiter.standing(subject, policy)}
+    keys = []
+    for key in await services.keys.all(owner=user.id):
+        policy = roster.limits_of(user.role, user.tenant, user.limits, key.limits)
+        used = await limiter.standing(f"key:{key.id}", policy)
+        keys.append({"id": key.id, "name": key.name, "limits": policy, "used": used})
+    await exchange.respond_json({"user": user.username, **shown, "api_keys": keys})
+
+
 async def reset_limits(exchange: Visited, services: Services) -> None:
     """`DELETE /auth/rate-limits/usage/{user}`: forget what a user and its keys have used."""
     await exchange.body()

@@ -90,6 +90,8 @@ AUTH = (
               "List limits of roles and tenants.", needs=USERS),
     Operation("PUT", "/auth/rate-limits/{scope}/{name}", auth.set_limits,
               "Set limits of a role or tenant.", LimitOverrides, needs=USERS),
+    Operation("GET", "/auth/rate-limits/usage/{user}", auth.show_usage,
+              "What a user and its keys have used.", needs=USERS),
     Operation("DELETE", "/auth/rate-limits/usage/{user}", auth.reset_limits,
               "Forget what a user has used.", needs=USERS),
     Operation("GET", "/audit", audit.query, "Search the audit trail.", needs=AUDIT),

@@ -31,7 +31,7 @@ from inferno.server import websocket_messages as messages
 from inferno.server.completions import whole_completion
 from inferno.server.inference import Ending, call_for, tokens
 from inferno.server.operation import Services
-from inferno.server.relay import first_error
+from inferno.server.relay import first_error, repeated
 from inferno.server.websocket_messages import Auth, Cancel, Incoming, Inference, Malformed, Ping
 from inferno.server.websocket_state import (
     GOING_AWAY,
@@ -319,8 +319,9 @@ class Connection:
         call = call_for(message, self._services, stream.request_id)
         stream.tally = call.tally
         await self._services.access.reserve(scope, visit, [call.tally])
+        more: dict[str, Any] = {}
         if streamed:
-            ending, more = await self._stream(stream, call), {}
+            ending = await repeated(lambda: self._stream(stream, call), lambda: stream.sent == 0)
         else:
             answer = await whole_completion(self._services.forwarder, call)
             choice = answer.choices[0]
@@ -331,11 +332,11 @@ class Connection:
 
     async def _stream(self, stream: Stream, call: Call) -> Ending:
         """Send an answer's tokens as they come, and return how it ended."""
-        ending, index = Ending(), 0
+        ending = Ending()
         async with aclosing(tokens(self._services.forwarder, call, ending)) as texts:
             async for text in texts:
-                await self._say(messages.token(stream.id, text, index))
-                index += 1
+                await self._say(messages.token(stream.id, text, stream.sent))
+                stream.sent += 1
         return ending
 
     def _completed(

@@ -56,6 +56,7 @@ class Stream:
         request_id: ours.
         task: that works on it.
         tally: what it takes.
+        sent: tokens that the client was sent.
         started: whether the task has begun.
         cancelled: whether the client has cancelled it.
         finished: whether its last message is on its way, so that it can no longer be cancelled.
@@ -65,13 +66,14 @@ class Stream:
     request_id: str
     task: asyncio.Task[None] | None = None
     tally: Tally | None = None
+    sent: int = 0
     started: bool = False
     cancelled: bool = False
     finished: bool = False
 
     @property
     def usage(self) -> Usage:
-        """What it took, where the engine did not say: the prompt's part is an estimate."""
+        """What it has taken so far: what limits count of it, should it end now."""
         if self.tally is None or not self.tally.begun:
             return Usage()
         prompt, generated = self.tally.prompt_estimate, self.tally.pieces

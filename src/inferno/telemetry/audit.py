@@ -260,7 +260,7 @@ async def _last(connection: AsyncConnection) -> tuple[int, str]:
 
 def _stamped(event: AuditEvent) -> AuditEvent:
     """Return an event with its time, and with texts cut to what is kept of them."""
-    now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    now = _text_of(datetime.now(UTC))
     texts = {
         name: value[:MAX_TEXT].replace("\x00", "\N{REPLACEMENT CHARACTER}")
         for name in ("actor", "actor_id", "tenant", "target", "address", "request_id", "reason")
@@ -271,11 +271,32 @@ def _stamped(event: AuditEvent) -> AuditEvent:
 
 def _row(event: AuditEvent, *, seq: int, previous: str, digest: str) -> dict[str, Any]:
     fields = {name: getattr(event, name) for name in AuditEvent.__struct_fields__}
+    fields["details"] = msgspec.json.encode(event.details, order="sorted").decode()
     return {**fields, "seq": seq, "previous": previous, "hash": digest}
 
 
 def _event(row: Any) -> RecordedEvent:
-    return RecordedEvent(**{name: row[name] for name in RecordedEvent.__struct_fields__})
+    fields = {name: row[name] for name in RecordedEvent.__struct_fields__}
+    try:
+        fields["details"] = msgspec.json.decode(row["details"], type=dict[str, Any])
+    except msgspec.DecodeError:  # somebody changed it: shown as it is, and found by `verify`
+        fields["details"] = {"unreadable": row["details"]}
+    return RecordedEvent(**fields)
+
+
+def moment(text: str) -> str:
+    """Return a time as events have it, so that texts compare as times do.
+
+    Raises:
+        ValueError: it is no ISO 8601 date or time.
+    """
+    parsed = datetime.fromisoformat(text)
+    parsed = parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)
+    return _text_of(parsed.astimezone(UTC))
+
+
+def _text_of(when: datetime) -> str:
+    return when.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _conditions(wanted: Filter) -> list[sa.ColumnElement[bool]]:

@@ -21,6 +21,7 @@ from inferno.limits.base import Admission, Limiter, Refused
 from inferno.limits.tally import Tally
 from inferno.telemetry.audit import AuditEvent, AuditTrail
 from inferno.tenancy.roster import Roster
+from inferno.tenancy.users import is_outdated
 from inferno.web.address import Network, client_address, limit_subject
 from inferno.web.exchange import header_of
 
@@ -244,7 +245,7 @@ class Access:
         if user is None:
             await self.roster.look()
             user = self.roster.user(claims.subject)
-        if user is None:
+        if user is None or is_outdated(user, claims.issued_at):
             raise AuthenticationFailed(WRONG)
         return self.roster.principal_of(user, "token", claims.jti)
 

@@ -16,7 +16,7 @@ from inferno.core.tenancy import ROLE_PERMISSIONS, LimitOverrides, Permission
 from inferno.identity import api_keys
 from inferno.storage.tables import api_keys as table
 from inferno.storage.tables import users as users_table
-from inferno.tenancy.ledger import Ledger, now_text, text_of
+from inferno.tenancy.ledger import Ledger, in_turns, now_text, text_of
 from inferno.tenancy.types import ApiKey, ApiKeyChange, NewApiKey, User
 from inferno.tenancy.users import find as find_user
 
@@ -38,7 +38,7 @@ class Keys:
         """Return keys, oldest first."""
         async with self._ledger.reading() as connection:
             rows = await connection.execute(_select(owner).order_by(table.c.created_at))
-            return [key_of(row) for row in rows.mappings()]
+            return [key_of(row) async for row in in_turns(rows.mappings())]
 
     async def get(self, key_id: str, *, owner: str | None = None) -> ApiKey:
         """Return one key. Raises NotFound."""

@@ -6,9 +6,11 @@ keeps a picture of users and keys in memory looks at that one row to know whethe
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -17,6 +19,10 @@ from inferno.storage.database import Database
 from inferno.storage.tables import counters
 
 NAME = "accounts"
+TURN = 200
+"""Items that are worked on before others have their turn."""
+
+T = TypeVar("T")
 
 
 class Ledger:
@@ -70,6 +76,14 @@ async def version_seen_by(connection: AsyncConnection) -> int:
     """Return the version that a connection's transaction sees."""
     query = sa.select(counters.c.value).where(counters.c.name == NAME)
     return int((await connection.execute(query)).scalar_one_or_none() or 0)
+
+
+async def in_turns(items: Iterable[T]) -> AsyncIterator[T]:
+    """Yield many items, and let requests be answered meanwhile."""
+    for place, item in enumerate(items):
+        if place % TURN == TURN - 1:
+            await asyncio.sleep(0)
+        yield item
 
 
 def now_text() -> str:

@@ -30,7 +30,7 @@ from inferno.core.tenancy import (
 from inferno.identity.api_keys import KeyRing, KnownKey
 from inferno.identity.revocation import RevocationList
 from inferno.tenancy.keys import Keys
-from inferno.tenancy.ledger import Ledger
+from inferno.tenancy.ledger import Ledger, in_turns
 from inferno.tenancy.overrides import Overrides
 from inferno.tenancy.revocations import Revocations
 from inferno.tenancy.types import ApiKey, User
@@ -56,6 +56,10 @@ class Picture:
     version: int
     users: Mapping[str, User]
     overrides: Mapping[tuple[str, str], LimitOverrides]
+
+    def wider(self, role: Role, tenant: str) -> list[LimitOverrides | None]:
+        """Return what is set for a tenant, and for a role: the wider one first."""
+        return [self.overrides.get(("tenant", tenant)), self.overrides.get(("role", role.value))]
 
 
 def default_of(role: Role, defaults: LimitPolicy) -> LimitPolicy:
@@ -112,9 +116,7 @@ class Roster:
             narrower: what is set for the user, and for its key.
         """
         default = default_of(role, self._defaults)
-        overrides = self._picture.overrides
-        wider = [overrides.get(("tenant", tenant)), overrides.get(("role", role.value))]
-        return policy_of(default, *wider, *narrower)
+        return policy_of(default, *self._picture.wider(role, tenant), *narrower)
 
     def principal_of(self, user: User, credential: Credential, credential_id: str) -> Principal:
         """Return the principal of a user who showed something else than a key."""
@@ -153,15 +155,20 @@ class Roster:
         revoked = await self._revocations.all()
         keys = await self._keys.all()
         digests = await self._keys.digests()
-        self._picture = Picture(version, users, overrides)
-        self._tokens.load(revoked.items())
-        self.ring.replace(
-            self._known(key, users[key.user_id], digests[key.id])
-            for key in keys
+        picture = Picture(version, users, overrides)
+        known = [
+            self._known(picture, key, digests[key.id])
+            async for key in in_turns(keys)
             if not key.disabled and key.user_id in users and key.id in digests
-        )
+        ]
+        self._picture = picture
+        self._tokens.load(revoked.items())
+        self.ring.replace(known)
 
-    def _known(self, key: ApiKey, user: User, digest: bytes) -> KnownKey:
+    def _known(self, picture: Picture, key: ApiKey, digest: bytes) -> KnownKey:
+        user = picture.users[key.user_id]
+        wider = picture.wider(user.role, user.tenant)
+        default = default_of(user.role, self._defaults)
         held = ROLE_PERMISSIONS[user.role]
         principal = Principal(
             user_id=user.id,
@@ -171,7 +178,7 @@ class Roster:
             permissions=held & frozenset(key.permissions) if key.permissions else held,
             credential="api_key",
             credential_id=key.id,
-            limits=self.limits_of(user.role, user.tenant, user.limits, key.limits),
+            limits=policy_of(default, *wider, user.limits, key.limits),
         )
         expires = key.expires_at and datetime.fromisoformat(key.expires_at).timestamp()
         return KnownKey(digest, principal, expires or None)

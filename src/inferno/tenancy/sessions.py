@@ -11,7 +11,7 @@ from inferno.identity.slowdown import LoginSlowdown
 from inferno.identity.tokens import Claims, TokenIssuer, TokenPair
 from inferno.tenancy.revocations import Revocations
 from inferno.tenancy.types import User
-from inferno.tenancy.users import Users
+from inferno.tenancy.users import Users, is_outdated
 
 CONCURRENT_CHECKS = 2
 """Passwords checked at once: argon2 takes 64 MiB and most of a core for each."""
@@ -108,7 +108,7 @@ class Sessions:
             user = await self._users.get(claims.subject)
         except NotFound:
             raise AuthenticationFailed(ENDED) from None
-        if user.disabled:
+        if user.disabled or is_outdated(user, claims.issued_at):
             raise AuthenticationFailed(ENDED)
         return user, self._pair(user, claims.family)
 

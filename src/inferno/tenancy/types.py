@@ -25,7 +25,10 @@ GraceSeconds = Annotated[int, msgspec.Meta(ge=0, le=30 * 86400)]
 
 
 class User(msgspec.Struct, frozen=True, kw_only=True):
-    """A person or service that signs in. Times are RFC 3339."""
+    """A person or service that signs in. Times are RFC 3339.
+
+    Tokens from before `password_changed_at` are no longer accepted.
+    """
 
     id: str
     username: str
@@ -37,6 +40,7 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
     created_at: str
     updated_at: str
     last_login: str | None
+    password_changed_at: str | None
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -80,6 +81,7 @@ class Users:
             "created_at": now,
             "updated_at": now,
             "last_login_at": None,
+            "password_changed_at": None,
         }
         async with self._ledger.writing() as connection:
             taken = sa.select(table.c.id).where(table.c.username == new.username)
@@ -109,6 +111,7 @@ class Users:
             require_strong(change.password)
             hashed = await asyncio.to_thread(passwords.hash_password, change.password)
             values["password_hash"] = hashed
+            values["password_changed_at"] = now_text()
         async with self._ledger.writing() as connection:
             user = await find(connection, reference, tenant)
             written = sa.update(table).where(table.c.id == user.id)
@@ -177,6 +180,15 @@ async def require_admin(connection: AsyncConnection) -> None:
         raise Conflict("The last admin cannot be deleted, disabled or given another role.")
 
 
+def is_outdated(user: User, issued_at: int) -> bool:
+    """Return whether a token from that time, in seconds since the epoch, is no longer accepted.
+
+    A new password ends all sessions: whoever had the old one may have had them too.
+    """
+    changed = user.password_changed_at
+    return changed is not None and issued_at < int(datetime.fromisoformat(changed).timestamp())
+
+
 def require_strong(password: str) -> None:
     """Refuse passwords that are easy to guess. Raises InvalidRequest."""
     if passwords.is_weak(password):
@@ -200,4 +212,5 @@ def user_of(row: Any) -> User:
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         last_login=row["last_login_at"],
+        password_changed_at=row["password_changed_at"],
     )

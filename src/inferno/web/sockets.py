@@ -28,6 +28,9 @@ DRAINING = "inferno.draining"
 CLOSE_SECONDS = 5.0
 """What a client gets to take its part in the closing handshake."""
 
+SILENCE_SECONDS = 0.5
+"""After this much of it, a client that was told what it did wrong has heard it."""
+
 _DATA = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 _MALFORMED_HANDSHAKE = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
@@ -69,6 +72,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self._draining = asyncio.Event()
         self._paused_at: float | None = None
         self._closing_at: float | None = None
+        self._deaf_until: float | None = None
 
     def handle_connect(self, event: Request) -> None:
         """A handshake arrived."""
@@ -77,6 +81,17 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         super().handle_connect(event)
         if not self.close_sent:
             self.scope["extensions"][DRAINING] = self._draining  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes arrived; after what was wrong they are of no use."""
+        if self._deaf_until is not None:
+            self._close_when_silent(self._deaf_until)
+            return
+        super().data_received(data)
+        if not self.handshake_initiated and self.conn.handshake_exc is not None:
+            # It passed for HTTP, and is too much for the handshake (its many headers, say).
+            self.transport.write(_MALFORMED_HANDSHAKE)
+            self.transport.close()
 
     def shutdown(self) -> None:
         """Leave it to the app to end the connection."""
@@ -113,10 +128,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         if self.close_sent:
             return
         closing = self.conn.close_sent
-        if closing is None:  # the handshake passed for HTTP, and is none
-            self.transport.write(_MALFORMED_HANDSHAKE)
-            self.transport.close()
-            return
+        assert closing is not None  # noqa: S101 - the parser fails with a close frame
         event = {"type": "websocket.disconnect", "code": closing.code, "reason": closing.reason}
         self.queue.put_nowait(event)  # type: ignore[arg-type]
         if self.handshake_complete:
@@ -124,12 +136,18 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self.transport.write(Frame(Opcode.TEXT, text.encode()).serialize(mask=False))
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
         if self.read_paused:
             self.read_paused = False
             self.transport.resume_reading()
-        self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
+        self._deaf_until = self.loop.time() + CLOSE_SECONDS
+        self._close_when_silent(self._deaf_until)
+
+    def _close_when_silent(self, until: float) -> None:
+        """Close once nothing has come for a while, or the time is over."""
+        if self.close_timer is not None:
+            self.close_timer.cancel()
+        at = min(until, self.loop.time() + SILENCE_SECONDS)
+        self.close_timer = self.loop.call_at(at, self.transport.close)
 
     def _problem(self, code: int, reason: str) -> InfernoError:
         if code == CloseCode.MESSAGE_TOO_BIG:

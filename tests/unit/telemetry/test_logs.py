@@ -37,7 +37,6 @@ def test_json_is_one_object_a_line() -> None:
     assert "canary" not in line
 
 
-@pytest.mark.xfail(reason="tracebacks on a terminal show the values of local variables")
 def test_a_traceback_shows_no_values() -> None:
     shown = logged("console")
     assert "JSONDecodeError" in shown

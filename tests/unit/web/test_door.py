@@ -1,4 +1,5 @@
 import re
+import time
 from typing import Any
 
 import pytest
@@ -83,3 +84,35 @@ async def test_an_error_after_the_head_breaks_the_response_off() -> None:
 
 async def test_a_client_that_left_gets_no_response() -> None:
     assert await ask(raising(ClientDisconnected()), request()) == []
+
+
+class Standing:
+    def __init__(self, reset_after: float) -> None:
+        self.limit, self.remaining, self.reset_after = 60, 45, reset_after
+
+
+async def test_a_limited_caller_is_told_how_it_stands() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["state"]["standing"] = Standing(29.2)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    headers = dict((await ask(app, request()))[0]["headers"])
+    assert headers[b"x-ratelimit-limit"] == b"60"
+    assert headers[b"x-ratelimit-remaining"] == b"45"
+    assert headers[b"x-ratelimit-reset-after"] == b"30"
+    assert int(headers[b"x-ratelimit-reset"]) == pytest.approx(time.time() + 30, abs=2)
+
+
+async def test_an_error_tells_it_too() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["state"]["standing"] = Standing(1)
+        raise InvalidRequest("no")
+
+    assert (b"x-ratelimit-limit", b"60") in (await ask(app, request()))[0]["headers"]
+
+
+async def test_every_answer_has_the_security_headers() -> None:
+    headers = dict((await ask(raising(InvalidRequest("no")), request()))[0]["headers"])
+    assert headers[b"x-content-type-options"] == b"nosniff"
+    assert headers[b"x-frame-options"] == b"DENY"
+    assert headers[b"referrer-policy"] == b"no-referrer"

@@ -21,6 +21,7 @@ def upgrade() -> None:
             sa.Column("tenant", sa.String(63), nullable=False, server_default="default")
         )
         users.add_column(sa.Column("limits", sa.JSON, nullable=False, server_default="{}"))
+        users.add_column(sa.Column("password_changed_at", sa.String(32)))
     with op.batch_alter_table("api_keys") as keys:
         keys.add_column(sa.Column("limits", sa.JSON, nullable=False, server_default="{}"))
     op.create_table(
@@ -56,7 +57,7 @@ def _audit() -> None:
         sa.Column("action", sa.String(64), nullable=False),
         sa.Column("outcome", sa.String(16), nullable=False),
         *(sa.Column(name, sa.String(512), nullable=False) for name in texts),
-        sa.Column("details", sa.JSON, nullable=False),
+        sa.Column("details", sa.Text, nullable=False, comment="JSON"),
         sa.Column("previous", sa.String(64), nullable=False),
         sa.Column("hash", sa.String(64), nullable=False),
         sa.PrimaryKeyConstraint("seq", name="pk_audit_events"),
