@@ -129,7 +129,7 @@ async def test_cancelling_one_of_several(slow: Platform, socket: Socket) -> None
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 @pytest.mark.parametrize("politely", [True, False], ids=["closed", "cut"])
 async def test_client_that_leaves(slow: Platform, stream: bool, politely: bool) -> None:
-    async with connected(slow.url, slow.api_key) as socket:
+    async with connected(slow.url, slow.api_key, close_timeout=1) as socket:
         for number in range(CAPACITY + 2):
             await socket.send(type="inference", id=f"{number}", stream=stream, **LONG)
         await open_requests(slow, CAPACITY)

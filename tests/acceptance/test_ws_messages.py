@@ -376,10 +376,14 @@ def handshake(url: str, *fields: str) -> bytes:
     return "\r\n".join(lines).encode() + b"\r\n\r\n"
 
 
-def raw(url: str, *fields: str) -> socket.socket:
+def raw(url: str, *fields: str, receive_buffer: int | None = None) -> socket.socket:
     """Return a connection after its handshake, on which any bytes may be sent."""
     place = urlsplit(url)
-    connection = socket.create_connection((place.hostname, place.port or 80), timeout=20)
+    connection = socket.socket()
+    if receive_buffer is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    connection.settimeout(20)
+    connection.connect((place.hostname, place.port))
     connection.sendall(handshake(url, *fields))
     received = b""
     while b"\r\n\r\n" not in received:
