@@ -57,7 +57,7 @@ from inferno.storage.base import ResourceStore
 from inferno.storage.database import Database
 from inferno.storage.resources import SqlResourceStore
 from inferno.telemetry import logs
-from inferno.telemetry.audit import AuditTrail
+from inferno.telemetry.audit import AuditEvent, AuditTrail
 from inferno.tenancy.access import Access, TokenVerifier
 from inferno.tenancy.accounts import Accounts
 from inferno.tenancy.first_start import FirstCredentials, ensure_admin
@@ -209,6 +209,9 @@ async def platform(
         secret = data_dir.secret()
         await stack.enter_async_context(replicas(settings, data_dir, store, secret))
         doors = await stack.enter_async_context(way_in(settings, database, accounts, secret))
+        if first is not None:
+            made = AuditEvent(action="platform.init", outcome="success", actor="platform")
+            await doors.access.audit.append(made)
         services = await stack.enter_async_context(
             data_plane(settings, store, secret, accounts, doors)
         )

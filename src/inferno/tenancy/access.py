@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import time
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from typing import Protocol, Self
@@ -24,6 +25,9 @@ from inferno.tenancy.roster import Roster
 from inferno.tenancy.users import is_outdated
 from inferno.web.address import Network, client_address, limit_subject
 from inferno.web.exchange import header_of
+
+MAX_LIMITED = 10_000
+"""Callers whose use of a limit is recorded in one minute."""
 
 MISSING = "Credentials are missing: send 'Authorization: Bearer YOUR_API_KEY'."
 WRONG = "The credentials are not valid."
@@ -110,6 +114,8 @@ class Access:
         self._issuers = issuers
         self._strangers = strangers
         self._proxies = tuple(proxies)
+        self._minute = 0
+        self._limited: set[tuple[str, str]] = set()
         self.enabled = enabled
 
     async def enter(self, scope: Scope, badge: Badge | None = None) -> Visit:
@@ -134,7 +140,7 @@ class Access:
             admission = await self.limiter.admit(principal.limit_subject, principal.limits)
         except Refused as refused:
             scope["state"]["standing"] = refused.standing
-            self._note(scope, principal, address, "limit", refused.details["limit"])
+            self._note_limit(scope, principal, address, refused)
             raise
         scope["state"]["standing"] = admission.standing
         return Visit(principal, address, admission)
@@ -175,6 +181,7 @@ class Access:
             admission = await self.limiter.admit(limit_subject(address), self._strangers)
         except Refused as refused:
             scope["state"]["standing"] = refused.standing
+            self._note_limit(scope, None, address, refused)
             raise
         scope["state"]["standing"] = admission.standing
         await self.limiter.settle(admission, None)
@@ -197,7 +204,7 @@ class Access:
             visit.tallies.extend(tallies)
         except Refused as refused:
             scope["state"]["standing"] = refused.standing
-            self._note(scope, visit.principal, visit.address, "limit", "tokens_per_minute")
+            self._note_limit(scope, visit.principal, visit.address, refused)
             raise
 
     async def leave(self, visit: Visit) -> None:
@@ -272,17 +279,33 @@ class Access:
         reason = error.details.get("permission", type(error).__name__)
         self._note(scope, visit.principal, visit.address, "permission", reason)
 
+    def _note_limit(
+        self, scope: Scope, principal: Principal | None, address: str, refused: Refused
+    ) -> None:
+        """Record that a limit was used up: once a minute for each caller and limit.
+
+        Whoever goes on asking is refused thousands of times, and must not fill the trail.
+        """
+        minute = int(time.monotonic() // 60)
+        if minute != self._minute:
+            self._minute, self._limited = minute, set()
+        limit = str(refused.details["limit"])
+        caller = principal.limit_subject if principal is not None else limit_subject(address)
+        if (caller, limit) not in self._limited and len(self._limited) < MAX_LIMITED:
+            self._limited.add((caller, limit))
+            self._note(scope, principal, address, "limit", limit)
+
     def _note(
-        self, scope: Scope, principal: Principal, address: str, what: str, reason: str
+        self, scope: Scope, principal: Principal | None, address: str, what: str, reason: str
     ) -> None:
         """Record a refusal."""
         self.audit.note(
             AuditEvent(
                 action=what,
                 outcome="refused",
-                actor=principal.username,
-                actor_id=principal.user_id,
-                tenant=principal.tenant,
+                actor=principal.username if principal else "",
+                actor_id=principal.user_id if principal else "",
+                tenant=principal.tenant if principal else "",
                 target=f"{scope['method']} {scope['path']}",
                 address=address,
                 request_id=scope["state"]["request_id"],
