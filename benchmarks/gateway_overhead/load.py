@@ -102,6 +102,7 @@ async def apply(address: Address, message: bytes, *, connections: int, seconds: 
         for _, connection in opened:
             await connection.done
     finally:
-        for transport, _ in opened:
+        for transport, connection in opened:
+            connection.done.cancel()
             transport.abort()
     return load
