@@ -21,7 +21,6 @@ import msgspec
 import psutil
 import structlog
 import uvloop
-from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from inferno import welcome
@@ -65,7 +64,8 @@ from inferno.tenancy.roster import Roster
 from inferno.tenancy.sessions import Sessions, signing_secret
 from inferno.version import __version__
 from inferno.web.address import networks
-from inferno.web.door import EXPOSED_HEADERS, Render
+from inferno.web.cors import Cors
+from inferno.web.door import Render
 from inferno.web.hosts import TrustedHosts
 from inferno.web.listener import Certificate, Listener, bind, url_of
 from inferno.web.protocol import ConnectionLimits
@@ -384,13 +384,7 @@ def socket_limits(settings: Settings) -> SocketLimits:
 def guarded(app: ASGIApp, settings: Settings, render: Render) -> ASGIApp:
     """Put an app behind the list of hosts and of web origins, where there are such lists."""
     if settings.cors_origins:
-        app = CORSMiddleware(
-            app,
-            allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "X-Request-ID", "X-API-Key"],
-            expose_headers=EXPOSED_HEADERS,
-        )
+        app = Cors(app, settings.cors_origins)
     if settings.trusted_hosts:
         app = TrustedHosts(app, settings.trusted_hosts, render)
     return app

@@ -320,6 +320,8 @@ class TestOrigins:
                 assert preflight.status_code == 200
                 assert preflight.headers["access-control-allow-origin"] == ORIGIN
                 assert "access-control-allow-credentials" not in preflight.headers
+                assert preflight.headers["x-content-type-options"] == "nosniff"
+                assert preflight.headers["x-request-id"]
                 allowed = preflight.headers["access-control-allow-headers"].lower()
                 assert {"authorization", "content-type"} <= set(allowed.split(", "))
                 refused = client.get("/nothing")

@@ -153,7 +153,7 @@ def test_ceiling_on_models_evicts_the_least_recently_used(
 
 
 def test_ceiling_on_memory(serve: Callable[..., Platform]) -> None:
-    platform = serve(["one", "two"], environment={"INFERNO_MAX_MODEL_MEMORY_BYTES": "1000000"})
+    platform = serve(["one", "two"], environment={"INFERNO_MAX_MODEL_MEMORY_BYTES": "60000000"})
     for name in ("one", "two", "one"):
         assert ask(platform, name).status_code == 200
         assert loaded(platform) == {name}
@@ -237,3 +237,14 @@ def test_names_of_no_model_are_not_remembered(serve: Callable[..., Platform]) ->
         before = process.memory_info().rss
         guess(1500)
     assert process.memory_info().rss - before < 2_000_000
+
+
+def test_contexts_that_no_memory_holds_are_refused_at_once(serve: Callable[..., Platform]) -> None:
+    platform = serve(["one"])
+    with platform.http() as client:
+        answer = client.post("/models/one/load", json={"context_size": 2**31 - 1, "parallel": 64})
+    assert answer.status_code == 503
+    error = answer.json()["error"]
+    assert (error["code"], error["details"]["reason"]) == ("MODEL_NOT_LOADED", "OutOfMemory")
+    assert "context_size" in error["message"]
+    assert ask(platform, "one").status_code == 200
