@@ -153,7 +153,7 @@ def test_ceiling_on_models_evicts_the_least_recently_used(
 
 
 def test_ceiling_on_memory(serve: Callable[..., Platform]) -> None:
-    platform = serve(["one", "two"], environment={"INFERNO_MAX_MODEL_MEMORY_BYTES": "60000000"})
+    platform = serve(["one", "two"], environment={"INFERNO_MAX_MODEL_MEMORY_BYTES": "30000000"})
     for name in ("one", "two", "one"):
         assert ask(platform, name).status_code == 200
         assert loaded(platform) == {name}
