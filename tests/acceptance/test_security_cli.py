@@ -419,8 +419,8 @@ class TestOnOnePlatform:
             quick.say("rate-limit", "set", *wider, "--clear")
 
     def test_the_audit_is_searched_and_exported(self, quick: Security) -> None:
+        time.sleep(1.1)  # what came before is in an earlier second
         before = time.strftime("%Y-%m-%dT%H:%M:%S")
-        time.sleep(1.1)
         quick.say("api-key", "create", "--user", "ada", "--name", "audited")
         (event,) = quick.tell("audit", "--action", "api_key.", "--since", before)["events"]
         assert event["action"] == "api_key.create"

@@ -29,10 +29,9 @@ _INHERITED = re.compile(
     r"|DYLD_\w+|(CUDA|NVIDIA|HIP|ROCR|HSA|GGML|OMP|KMP|GOMP|MKL|VK|ONEAPI|SYCL|MALLOC)_\w+)$"
 )
 
-# The engine's threads meet hundreds of times per token. By default they spin while they wait,
-# which is a little faster on an idle machine and ten times slower as soon as any other process
-# wants one of its cores. The operator's own setting wins.
-_PATIENT = {"OMP_WAIT_POLICY": "passive"}
+# Threads of a model this small spend their time waiting for each other: one is as fast on an idle
+# machine, and many times faster as soon as any other process wants a core.
+_ONE_THREAD_BELOW = 64 * 2**20
 
 _HEAD_BYTES = 1 << 20  # architecture keys stand before the vocabulary, well within this
 _KEY_LENGTH = struct.Struct("<Q")
@@ -116,7 +115,7 @@ class LlamaCpp:
         """Return what the child inherits, and where it finds its modules."""
         inherited = {key: value for key, value in os.environ.items() if _INHERITED.match(key)}
         ours = {"PYTHONPATH": os.pathsep.join(_module_folders())}
-        return _PATIENT | inherited | ours
+        return inherited | ours
 
     def config(self, launch: Launch) -> bytes:
         """Return the child's configuration with all defaults filled in. Reads the file's header."""
@@ -133,7 +132,7 @@ class LlamaCpp:
             or min(DEFAULT_CONTEXT_SIZE, traits.context_length or DEFAULT_CONTEXT_SIZE),
             "batch_size": options.batch_size or DEFAULT_BATCH_SIZE,
             "parallel": parallel,
-            "threads": options.threads,
+            "threads": options.threads or self._threads(launch.model_path),
             "gpu_layers": options.gpu_layers,
             "http_threads": in_flight + _SPARE_THREADS,
             "encoder": traits.is_encoder,
@@ -142,6 +141,14 @@ class LlamaCpp:
             "grace": launch.grace,
         }
         return msgspec.json.encode(config) + b"\n"
+
+    @staticmethod
+    def _threads(model: Path) -> int | None:
+        """Return how many threads run a model where nobody says; None for one per core."""
+        try:
+            return 1 if model.stat().st_size < _ONE_THREAD_BELOW else None
+        except OSError:
+            return None  # the engine says what is wrong with the file
 
     def diagnose(
         self, launch: Launch, log_tail: str, exit_code: int, *, was_ready: bool

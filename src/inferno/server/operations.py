@@ -57,7 +57,7 @@ ROOT = (
     Operation("POST", "/embeddings", embeddings.embeddings,
               "Embed texts.", EmbeddingRequest, needs=INFER),
     Operation("GET", "/models", models.list_models, "List models.", needs=READ),
-    Operation("GET", "/models/{model_id:path}", models.get_model, "Describe a model.", needs=READ),
+    Operation("GET", "/models/{model_id}", models.get_model, "Describe a model.", needs=READ),
     Operation("GET", "/", service.describe, "Describe the server."),
     Operation("GET", "/docs", service.docs, "This API, for people.", responses=HTML),
 )
