@@ -74,10 +74,11 @@ $(VENV)/.development: pyproject.toml constraints.txt | $(BIN)/pip
 	@$(PIP_INSTALL) --editable '.[dev]'
 	@touch $@ $(VENV)/.runtime
 
-# The tests run against a real Postgres of their own, and curl is one of the clients.
+# The tests run against a Postgres and a Redis of their own, and curl is one of the clients.
 packages:
 	@missing=; \
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null \
 		|| missing="$$missing postgresql"; \
+	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
 	command -v curl >/dev/null || missing="$$missing curl"; \
 	[ -z "$$missing" ] || { $(call debian,$$missing); }

@@ -89,7 +89,7 @@ def serve(settings: Settings) -> int:
     with (
         DataDir(settings.data_dir) as data_dir,
         bind(settings.host, settings.port) as inference,
-        bind(settings.host, settings.management_port) as management,
+        bind(settings.host, settings.management_port, option="--management-port") as management,
     ):
         sockets = Sockets(inference, management)
         try:
@@ -127,6 +127,14 @@ def refuse_unsafe(settings: Settings) -> None:
             f"least {passwords.MIN_LENGTH} characters that are no well-known password, or leave "
             "it unset: one is generated."
         )
+    if settings.api_key is not None and len(settings.api_key) < MIN_KEY_LENGTH:
+        raise ConfigurationError(
+            f"INFERNO_API_KEY is too easy to guess to listen on {settings.host}. Use at least "
+            f"{MIN_KEY_LENGTH} characters, or leave it unset: one is generated."
+        )
+
+
+MIN_KEY_LENGTH = 24
 
 
 def is_loopback(host: str) -> bool:
@@ -272,6 +280,7 @@ async def way_in(
         audit,
         strangers=defaults,
         proxies=networks(settings.trusted_proxies),
+        origins=settings.cors_origins,
         enabled=settings.auth,
     )
     sessions = Sessions(
@@ -385,7 +394,9 @@ def guarded(app: ASGIApp, settings: Settings, render: Render) -> ASGIApp:
     """Put an app behind the list of hosts and of web origins, where there are such lists."""
     if settings.cors_origins:
         app = Cors(app, settings.cors_origins)
-    if settings.trusted_hosts:
+    if settings.trusted_hosts or not settings.auth:
+        # Without authentication the operator's own browser is the way in: its pages reach
+        # loopback, and only the name that they ask for tells them apart from us.
         app = TrustedHosts(app, settings.trusted_hosts, render)
     return app
 

@@ -242,7 +242,7 @@ def test_names_of_no_model_are_not_remembered(serve: Callable[..., Platform]) ->
 def test_contexts_that_no_memory_holds_are_refused_at_once(serve: Callable[..., Platform]) -> None:
     platform = serve(["one"])
     with platform.http() as client:
-        answer = client.post("/models/one/load", json={"context_size": 2**31 - 1, "parallel": 64})
+        answer = client.post("/models/one/load", json={"context_size": 131072, "parallel": 1024})
     assert answer.status_code == 503
     error = answer.json()["error"]
     assert (error["code"], error["details"]["reason"]) == ("MODEL_NOT_LOADED", "OutOfMemory")

@@ -144,7 +144,12 @@ def offer_of(
 def _info(file: ModelFile) -> ModelInfo:
     header = file.header
     if header is None:
-        return ModelInfo(size_bytes=file.size_bytes, modified_ns=file.mtime_ns)
+        return ModelInfo(
+            size_bytes=file.size_bytes,
+            modified_ns=file.mtime_ns,
+            problem_reason=file.error.reason if file.error else "",
+            problem=file.error.message if file.error else "",
+        )
     return ModelInfo(
         display_name=header.name,
         architecture=header.architecture,

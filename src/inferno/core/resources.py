@@ -118,6 +118,8 @@ class ModelInfo(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True
         size_bytes: of all its files.
         context_length: tokens that the model was trained for.
         vocabulary_size: tokens that it knows.
+        problem_reason, problem: why the file cannot be served, as a word and as a sentence; empty
+            where it can.
         cache_bytes_per_token: memory that a token of context takes, at most.
         modified_ns: when the file was last changed, in nanoseconds since the epoch: a file that
             is replaced is another model, and its replicas are replaced too.
@@ -132,6 +134,8 @@ class ModelInfo(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True
     context_length: int = 0
     embedding_length: int = 0
     vocabulary_size: int = 0
+    problem_reason: str = ""
+    problem: str = ""
     cache_bytes_per_token: int = 0
     modified_ns: int = 0
     capabilities: list[str] = []

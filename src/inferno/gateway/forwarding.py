@@ -40,7 +40,8 @@ from inferno.limits.tally import Tally
 
 log = structlog.get_logger(__name__)
 
-ATTEMPTS = 3
+ATTEMPTS = 2
+"""A request that kills its replica must not kill many."""
 SUSPECT_SECONDS = 1.0
 MAX_ERROR_BYTES = 64 * 1024
 MAX_ANSWER_BYTES = 256 * 2**20
@@ -167,7 +168,7 @@ class Forwarder:
                         error=str(error),
                     )
                     if attempt == ATTEMPTS:
-                        raise broken_off(error) from error
+                        raise InferenceFailed(GAVE_UP, cause=type(error).__name__) from error
                     continue
                 except UpstreamError as error:
                     raise broken_off(error) from error
@@ -235,6 +236,9 @@ def broken_off(error: UpstreamError) -> ReplicaLost:
         "The replica that worked on the request failed; the request may be tried again.",
         cause=type(error).__name__,
     )
+
+
+GAVE_UP = "The replicas that worked on the request failed."
 
 
 class _ErrorBody(msgspec.Struct):

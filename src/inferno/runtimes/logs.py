@@ -31,7 +31,7 @@ class ReplicaLog:
 
     def open(self) -> BinaryIO:
         """Open the file for a process that starts now; the caller closes its own handle."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.rotate()
         file = self.path.open("ab", buffering=0)
         self._start = file.seek(0, os.SEEK_END)

@@ -99,6 +99,7 @@ async def chat_completions(exchange: Visited, services: Services) -> None:
     check(request)
     check_logit_bias(request, services)
     exchange.require_streaming(request.stream)
+    exchange.require_grammar(request.grammar)
     calls = [call_for(request, services, exchange.request_id, i) for i in range(request.n or 1)]
     await exchange.reserve(services, calls)
     async with exchange.client_present():
@@ -136,6 +137,7 @@ def check(request: ChatRequest) -> None:
     if request.modalities is not None and request.modalities != ["text"]:
         raise Unsupported("'modalities' other than text are not served.", field="modalities")
     check_stream_options(request)
+    check_choices(request.n or 1, request)
     if request.top_logprobs is not None and not request.logprobs:
         raise InvalidRequest("'top_logprobs' needs 'logprobs': true.", field="top_logprobs")
     if request.max_tokens is not None and request.max_completion_tokens is not None:
@@ -176,6 +178,23 @@ def check_logit_bias(request: OpenAIRequest, services: Services) -> None:
                 f"'logit_bias' names token {token}, but the model has {info.vocabulary_size}.",
                 field="logit_bias",
             )
+
+
+MAX_CHOICES = 128
+"""Choices of one request, over all its prompts: each is a call of its own."""
+
+
+def check_choices(choices: int, request: OpenAIRequest) -> None:
+    """Refuse more choices than one request may have.
+
+    Raises:
+        InvalidRequest: names the field.
+    """
+    if choices > MAX_CHOICES:
+        raise InvalidRequest(
+            f"A request may have {MAX_CHOICES} choices ('n' for each prompt); this has {choices}.",
+            field="n" if request.n and request.n > 1 else "prompt",
+        )
 
 
 def check_stream_options(request: Any) -> None:

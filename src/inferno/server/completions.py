@@ -19,7 +19,7 @@ import msgspec
 from inferno.core.errors import InvalidRequest, Unsupported
 from inferno.gateway.forwarding import Call, Forwarder
 from inferno.limits.tally import Tally
-from inferno.server.chat import check_logit_bias, check_stream_options
+from inferno.server.chat import check_choices, check_logit_bias, check_stream_options
 from inferno.server.errors import openai_envelope
 from inferno.server.joining import join_completion
 from inferno.server.operation import Services, Visited
@@ -100,6 +100,7 @@ async def completions(exchange: Visited, services: Services) -> None:
     check(request, prompts)
     check_logit_bias(request, services)
     exchange.require_streaming(request.stream)
+    exchange.require_grammar(request.grammar)
     choices = [
         _choice(request, prompt, services, exchange.request_id, prompt_index, i)
         for prompt_index, prompt in enumerate(prompts)
@@ -160,6 +161,7 @@ def check(request: CompletionRequest, prompts: list[Prompt]) -> None:
         InvalidRequest: parameters that contradict each other.
     """
     check_stream_options(request)
+    check_choices(len(prompts) * (request.n or 1), request)
     if request.best_of is not None and request.best_of != (request.n or 1):
         raise Unsupported("'best_of' other than 'n' is not supported.", field="best_of")
     if any(prompt == "" for prompt in prompts):

@@ -28,6 +28,7 @@ _requests: msgspec.json.Decoder[InferenceRequest] = msgspec.json.Decoder(Inferen
 async def inference(exchange: Visited, services: Services) -> None:
     """Answer in one piece, or as `/inference/stream` does where `stream` is true."""
     request: InferenceRequest = decode_body(_requests, await exchange.body())
+    exchange.require_grammar(request.grammar)
     async with exchange.client_present():
         if request.stream:
             await _stream(exchange, services, request)
@@ -42,6 +43,7 @@ async def inference_stream(exchange: Visited, services: Services) -> None:
     `{"error": …}`. There is never a `[DONE]`: clients of this API decode every event.
     """
     request: InferenceRequest = decode_body(_requests, await exchange.body())
+    exchange.require_grammar(request.grammar)
     async with exchange.client_present():
         await _stream(exchange, services, request)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from inferno.core.errors import InvalidRequest
 from inferno.core.resources import EngineOptions, InferenceService
 from inferno.gateway.directory import Directory
 from inferno.server.operation import Services, Visited
@@ -63,6 +64,8 @@ def described(service: InferenceService, directory: Directory) -> dict[str, Any]
     failure = directory.load_failure(name)
     if failure is not None:
         shown |= {"status": "failed", "reason": failure.reason, "message": failure.message}
+    elif model.info.problem:
+        shown |= {"reason": model.info.problem_reason, "message": model.info.problem}
     elif service.status.reason:
         shown |= {"reason": service.status.reason, "message": service.status.message}
     for key in ("architecture", "quantization", "license", "parameters"):
@@ -104,6 +107,7 @@ async def load_model(exchange: Visited, services: Services) -> None:
     request: LoadRequest | None = decode_body(_loads, body) if body.strip() else None
     options = EngineOptions(**msgspec.structs.asdict(request)) if request else None
     # No watch for the client here: a load that was asked for is finished, whoever waits.
+    check_context(services.directory.service(model), options)
     loaded = await services.residency.load(model, options)
     await record(exchange, services, "model.load", f"model:{model}")
     await exchange.respond_json(
@@ -115,6 +119,22 @@ async def load_model(exchange: Visited, services: Services) -> None:
             "context_size": loaded.context_size,
         }
     )
+
+
+def check_context(service: InferenceService, options: EngineOptions | None) -> None:
+    """Refuse a context that the model was not made for; the engine would cut it silently.
+
+    Raises:
+        InvalidRequest: names the field.
+    """
+    trained = service.spec.predictor.model.info.context_length
+    if options is None or options.context_size is None or not trained:
+        return
+    if options.context_size > trained:
+        raise InvalidRequest(
+            f"'context_size' is {options.context_size}, but the model was trained for {trained}.",
+            field="context_size",
+        )
 
 
 async def unload_model(exchange: Visited, services: Services) -> None:

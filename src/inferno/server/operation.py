@@ -81,6 +81,15 @@ class Visited(Exchange):
         if stream:
             require(self.visit.principal, Permission.USE_STREAMING)
 
+    def require_grammar(self, grammar: str | None) -> None:
+        """Raise PermissionDenied where a grammar is given and the caller may not send any.
+
+        A few hundred bytes of grammar can keep an engine busy for ever. JSON schemas cannot, so
+        those are for everybody.
+        """
+        if grammar is not None:
+            require(self.visit.principal, Permission.WRITE_CONFIG)
+
     async def reserve(self, services: Services, calls: Sequence[Call]) -> None:
         """Count the tokens that calls may take. Raises RateLimitExceeded where they do not fit."""
         tallies = [call.tally for call in calls]

@@ -40,7 +40,7 @@ class Sampling(Struct, kw_only=True, omit_defaults=True):
     seed: Seed | None = None
     stop: Stop | None = None
     ignore_eos: bool | None = None
-    grammar: str | None = None
+    grammar: Annotated[str, Meta(min_length=1, max_length=65_536)] | None = None
 
 
 class InferenceRequest(Sampling, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -316,6 +316,8 @@ class Connection:
         require(visit.principal, Permission.RUN_INFERENCE)
         if streamed:
             require(visit.principal, Permission.USE_STREAMING)
+        if message.grammar is not None:
+            require(visit.principal, Permission.WRITE_CONFIG)
         call = call_for(message, self._services, stream.request_id)
         stream.tally = call.tally
         await self._services.access.reserve(scope, visit, [call.tally])

@@ -25,6 +25,14 @@ from inferno.tenancy.roster import Roster
 from inferno.tenancy.users import is_outdated
 from inferno.web.address import Network, client_address, limit_subject
 from inferno.web.exchange import header_of
+from inferno.web.handshake import check_origin
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+"""They change nothing (RFC 9110, 9.2.1), so pages of other sites gain nothing by sending them:
+browsers do not show them the answer."""
+
+BASIC_PATHS = frozenset({"/docs", "/openapi.json"})
+"""Where a key may come as a password: a browser goes on sending it by itself, so nowhere else."""
 
 MAX_LIMITED = 10_000
 """Callers whose use of a limit is recorded in one minute."""
@@ -92,6 +100,7 @@ class Access:
         audit: told of refusals.
         strangers: limits of an address that shows no valid credentials.
         proxies: whose `X-Forwarded-For` is believed.
+        origins: web origins whose pages may call, beside our own.
         enabled: whether callers need credentials at all.
     """
 
@@ -105,6 +114,7 @@ class Access:
         *,
         strangers: LimitPolicy,
         proxies: Sequence[Network],
+        origins: Sequence[str],
         enabled: bool,
     ) -> None:
         self.roster = roster
@@ -117,6 +127,7 @@ class Access:
         self._minute = 0
         self._limited: set[tuple[str, str]] = set()
         self.enabled = enabled
+        self._origins = tuple(origins)
 
     async def enter(self, scope: Scope, badge: Badge | None = None) -> Visit:
         """Let a request in; give the visit back with `leave`.
@@ -127,9 +138,12 @@ class Access:
                 request's headers say who is calling.
 
         Raises:
+            PermissionDenied: a page of another site sent it.
             AuthenticationFailed: nobody knows the caller.
             Refused: a limit is used up.
         """
+        if scope["method"] not in SAFE_METHODS:
+            check_origin(scope, self._origins)
         address = client_address(scope, self._proxies)
         try:
             principal = await (self.recognise(badge) if badge else self.identify(scope))
@@ -176,6 +190,7 @@ class Access:
         Raises:
             Refused: the address has knocked too often.
         """
+        check_origin(scope, self._origins)
         address = client_address(scope, self._proxies)
         try:
             admission = await self.limiter.admit(limit_subject(address), self._strangers)
@@ -219,7 +234,9 @@ class Access:
         """
         if not self.enabled:
             return ANONYMOUS
-        return await self.recognise(Badge.of(bearer(header_of(scope, b"authorization"))))
+        basic = scope["path"] in BASIC_PATHS
+        shown = bearer(header_of(scope, b"authorization"), basic=basic)
+        return await self.recognise(Badge.of(shown))
 
     async def recognise(self, badge: Badge) -> Principal:
         """Return whom a badge stands for now.
@@ -333,11 +350,13 @@ def require_held(principal: Principal, permissions: Set[Permission]) -> None:
         )
 
 
-def bearer(authorization: bytes | None) -> bytes:
+def bearer(authorization: bytes | None, *, basic: bool = False) -> bytes:
     """Return the credential in an `Authorization` header.
 
-    `Bearer` takes a key or a token (RFC 6750). `Basic` (RFC 7617) takes a key as the password,
-    under any name: browsers can ask for that.
+    Args:
+        authorization: `Bearer` with a key or a token (RFC 6750).
+        basic: whether `Basic` (RFC 7617) is taken too, with a key as the password under any name:
+            browsers can ask for that.
 
     Raises:
         AuthenticationFailed: there is none.
@@ -346,9 +365,11 @@ def bearer(authorization: bytes | None) -> bytes:
         raise AuthenticationFailed(MISSING)
     scheme, _, credential = authorization.partition(b" ")
     scheme = scheme.lower()
-    if scheme == b"bearer" and credential:
+    if scheme == b"bearer":
+        if not credential.strip():
+            raise AuthenticationFailed("The key after 'Bearer' is empty.")
         return credential.strip()
-    if scheme == b"basic":
+    if scheme == b"basic" and basic:
         try:
             _, _, password = base64.b64decode(credential, validate=True).partition(b":")
         except binascii.Error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from inferno.core.errors import ConfigurationError
 from inferno.core.tenancy import Role
 from inferno.data_dir import DataDir, write_private
 from inferno.identity import api_keys, passwords
@@ -37,8 +36,8 @@ async def ensure_admin(
     """Make the first admin and its key where there is no user yet.
 
     What is generated is written to the data folder before it is stored: a crash in between leaves
-    credentials that do not work yet, never an admin whom nobody knows. An API key that is given
-    at a later start stands for the admin from then on, or for the oldest other one.
+    credentials that do not work yet, never an admin whom nobody knows. At later starts nothing
+    that is given counts: the variable that names a key is also the one that clients read.
 
     Args:
         data_dir: where generated credentials are left.
@@ -51,8 +50,6 @@ async def ensure_admin(
         The credentials, where this was the first start.
     """
     if not await users.is_empty():
-        if api_key is not None:
-            await keys.ensure(await _some_admin(users), "INFERNO_API_KEY", api_key)
         return None
     first = FirstCredentials(
         username=ADMIN,
@@ -70,13 +67,3 @@ async def ensure_admin(
     await users.create(new, check_password=False)
     await keys.create(ADMIN, NewApiKey(name="first key"), secret=first.api_key)
     return first
-
-
-async def _some_admin(users: Users) -> str:
-    """Return the id of the first admin, or of the oldest other one where that is gone."""
-    admins = [user for user in await users.all() if user.role is Role.ADMIN and not user.disabled]
-    if not admins:
-        raise ConfigurationError(
-            "INFERNO_API_KEY is set, but there is no admin it could stand for."
-        )
-    return min(admins, key=lambda user: (user.username != ADMIN, user.created_at)).id

@@ -66,15 +66,6 @@ class Keys:
             key_id = await _insert(connection, owner, new, secret)
             return await _find(connection, key_id, None), secret
 
-    async def ensure(self, user: str, name: str, secret: str) -> None:
-        """Create a key for a secret that is given, unless it is known already."""
-        async with self._ledger.reading() as connection:
-            digest = api_keys.digest(secret).hex()
-            known = sa.select(table.c.id).where(table.c.sha256 == digest)
-            if (await connection.execute(known)).first() is not None:
-                return
-        await self.create(user, NewApiKey(name=name), secret=secret)
-
     async def rotate(
         self, key_id: str, *, grace_seconds: int, owner: str | None = None
     ) -> tuple[ApiKey, str]:

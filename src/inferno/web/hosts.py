@@ -1,4 +1,8 @@
-"""Which names a request may have been sent to: the defence against DNS rebinding."""
+"""Which names a request may have been sent to: the defence against DNS rebinding.
+
+A page that rebinds its own name to our address sends that name. Loopback's names are nobody's, so
+they are always served: this machine's own tools use them.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,8 @@ from inferno.web.door import SECURITY_HEADERS, Render
 from inferno.web.exchange import header_of
 from inferno.web.handshake import denying
 
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
 
 class TrustedHosts:
     """ASGI middleware that refuses requests for names that are not ours.
@@ -24,7 +30,8 @@ class TrustedHosts:
 
     def __init__(self, app: ASGIApp, hosts: Sequence[str], render: Render) -> None:
         self._app = app
-        self._names = frozenset(host.lower() for host in hosts if not host.startswith("*"))
+        named = {host.lower() for host in hosts if not host.startswith("*")}
+        self._names = LOOPBACK | named
         self._endings = tuple(host[1:].lower() for host in hosts if host.startswith("*."))
         self._render = render
 

@@ -28,12 +28,13 @@ SHUTTING_DOWN = Overloaded("The platform is shutting down.", retry_after=5)
 log = structlog.get_logger(__name__)
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, *, option: str = "--port") -> socket.socket:
     """Return a listening socket.
 
     Args:
         host: name or IP address.
         port: 0 for any free one.
+        option: names the port in the error.
 
     Raises:
         ConfigurationError: the address is not ours, or the port is taken.
@@ -49,7 +50,7 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise ConfigurationError(
             f"Cannot listen on {host}:{port}: {error.strerror or error}. "
-            "Choose another port, or 0 for any free one."
+            f"Choose another {option}, or 0 for any free one."
         ) from None
     listening.setblocking(False)
     return listening

@@ -13,8 +13,6 @@ from inferno.data_dir import DataDir
 from inferno.storage.database import Database
 from inferno.tenancy.accounts import Accounts
 from inferno.tenancy.first_start import FirstCredentials, ensure_admin
-from inferno.tenancy.types import UserChange
-from tests.unit.tenancy.conftest import add_user
 
 GIVEN = "a-key-of-our-own-choosing-0123456789"
 
@@ -69,26 +67,7 @@ async def test_later_starts_change_nothing(data_dir: DataDir, empty: Accounts) -
     assert (data_dir.credentials(), await empty.ledger.version()) == (kept, version)
 
 
-async def test_a_key_given_later_stands_for_the_admin(data_dir: DataDir, empty: Accounts) -> None:
+async def test_a_key_given_later_counts_for_nothing(data_dir: DataDir, empty: Accounts) -> None:
     await start(data_dir, empty)
-    for _ in range(2):
-        assert await start(data_dir, empty, api_key=GIVEN) is None
-    assert [key.username for key in await empty.keys.all()] == ["admin", "admin"]
-
-
-@pytest.mark.parametrize("how", ["deleted", "disabled", "demoted"])
-async def test_or_for_another_admin_where_that_one_is_gone(
-    data_dir: DataDir, empty: Accounts, how: str
-) -> None:
-    await start(data_dir, empty)
-    await add_user(empty, "ada", role=Role.ADMIN)
-    if how == "deleted":
-        await empty.users.delete("admin")
-    elif how == "disabled":
-        await empty.users.change("admin", UserChange(disabled=True))
-    else:
-        await empty.users.change("admin", UserChange(role=Role.USER))
     assert await start(data_dir, empty, api_key=GIVEN) is None
-    key = await empty.keys.with_secret(GIVEN)
-    assert key is not None
-    assert key.username == "ada"
+    assert await empty.keys.with_secret(GIVEN) is None

@@ -44,11 +44,6 @@ class TestSecrets:
         assert len(key.prefix) <= len(secret) // 3
         assert secret not in await stored(database)
 
-    async def test_one_that_is_given_is_made_once(self, accounts: Accounts, ada: User) -> None:
-        for _ in range(2):
-            await accounts.keys.ensure("ada", "given", "a-key-of-our-own-choosing")
-        assert [key.name for key in await accounts.keys.all()] == ["given"]
-
     async def test_two_keys_are_never_the_same(self, accounts: Accounts, ada: User) -> None:
         await accounts.keys.create("ada", NewApiKey(name="one"), secret="x" * 40)
         with pytest.raises(Conflict):
