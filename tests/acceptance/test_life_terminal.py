@@ -295,7 +295,7 @@ def test_interrupt_stops_the_answer_and_not_the_chat(platform: Platform) -> None
 
 
 def test_interrupted_answer_has_its_exit_code(platform: Platform) -> None:
-    output(platform.data_dir, "models", "load", "slow")
+    output(platform.data_dir, "models", "load", "slow", "--context-size", "8192")
     with Terminal(platform.data_dir, "run", "slow", "Hello", "--max-tokens", "4000") as terminal:
         wait_until_open(platform, "slow", 1)
         time.sleep(0.5)

@@ -203,11 +203,9 @@ async def test_text_that_is_not_utf8(platform: Platform) -> None:
 
 
 class TestHandshake:
-    @pytest.mark.parametrize("scheme", ["Bearer", "Basic"])
-    async def test_credentials_in_the_headers(self, platform: Platform, scheme: str) -> None:
+    async def test_credentials_in_the_headers(self, platform: Platform) -> None:
         key = platform.api_key
-        shown = base64.b64encode(f"me:{key}".encode()).decode() if scheme == "Basic" else key
-        headers = {"Authorization": f"{scheme} {shown}"}
+        headers = {"Authorization": f"Bearer {key}"}
         async with connected(platform.url, additional_headers=headers) as socket:
             assert (await socket.answer("a", **QUESTION))[-1]["type"] == "complete"
             await socket.send(type="auth", token=key)
@@ -218,6 +216,7 @@ class TestHandshake:
         ("path", "headers", "status", "code"),
         [
             ("/ws", {"Authorization": "Bearer wrong"}, 401, "AUTHENTICATION_FAILED"),
+            ("/ws", {"Authorization": "Basic bWU6d3Jvbmc="}, 401, "AUTHENTICATION_FAILED"),
             ("/ws", {"Authorization": "Digest x"}, 401, "AUTHENTICATION_FAILED"),
             ("/ws", {"Authorization": ""}, 401, "AUTHENTICATION_FAILED"),
             ("/ws", {"Origin": "https://evil.example"}, 403, "AUTHORIZATION_FAILED"),
@@ -268,7 +267,7 @@ class TestHandshake:
         port = urlsplit(platform.url).port
         for refused, status in (
             (connected(platform.url, origin="https://b.example"), 403),
-            (connected(f"http://localhost:{port}"), 400),
+            (connected(f"http://evil.example:{port}", host="127.0.0.1", port=port), 400),
         ):
             with pytest.raises(websockets.InvalidStatus) as found:
                 async with refused:

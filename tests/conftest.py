@@ -1,0 +1,10 @@
+"""What all tests need of the process that they run in."""
+
+from __future__ import annotations
+
+import signal
+
+# A shell starts background jobs with SIGINT ignored, and whatever they start inherits that. Tests
+# send SIGINT to programs of theirs, so here it has to have its meaning.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
