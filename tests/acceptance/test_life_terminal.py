@@ -281,7 +281,7 @@ def test_chat_remembers_what_was_said(platform: Platform) -> None:
 
 
 def test_interrupt_stops_the_answer_and_not_the_chat(platform: Platform) -> None:
-    output(platform.data_dir, "models", "load", "slow")
+    output(platform.data_dir, "models", "load", "slow", "--context-size", "8192")
     with Terminal(platform.data_dir, "run", "slow", "--max-tokens", "4000") as terminal:
         terminal.read_until(">>> ")
         terminal.type("Hello\r")
