@@ -110,7 +110,6 @@ def plant_credentials(platform: Platform, client: httpx.Client, canary: Canaries
     for credential in (token, f"{token}x", canary.keep("forged", f"{canary('part')}.b.c")):
         with httpx.Client(base_url=url, headers=bearer(credential), timeout=60) as own:
             own.get("/auth/me")
-            own.post("/auth/password", json=change)
             key = own.post("/auth/api-keys", json={"name": "x"})
             if key.status_code == 201:
                 secret = canary.keep("key of a user", key.json()["api_key"])
@@ -118,6 +117,7 @@ def plant_credentials(platform: Platform, client: httpx.Client, canary: Canaries
                 rotated = own.post(f"{path}/rotate", json={"grace_seconds": 0}).json()
                 canary.keep("rotated key", rotated["api_key"])
                 httpx.get(f"{url}/models", headers=bearer(secret))
+            own.post("/auth/password", json=change)  # ends the session, so it comes last
     for wrong in (
         {"username": "ann", "password": canary("wrong password")},
         {"username": "ann", "password": canary("password with extras"), "x": 1},

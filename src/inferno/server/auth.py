@@ -191,7 +191,7 @@ async def change_password(exchange: Visited, services: Services) -> None:
         raise
     change = UserChange(password=request.new_password)
     await services.users.change(principal.user_id, change)
-    await record(exchange, services, "user.password", f"user:{principal.username}")
+    await _conclude(exchange, services, "user.password", f"user:{principal.username}")
     await exchange.respond_json({"status": "changed"})
 
 
