@@ -452,7 +452,7 @@ class Redis:
 @pytest.fixture
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
     if REDIS is None:
-        pytest.skip("redis-server is not installed")
+        pytest.fail("redis-server is not installed: apt-get install redis-server")
     server = Redis(tmp_path_factory.mktemp("redis"))
     server.start()
     yield server

@@ -309,4 +309,4 @@ def test_nothing_of_the_inside_is_told(http: httpx.Client) -> None:
     for ask in texts:
         answer = ask()
         assert 400 <= answer.status_code < 500
-        assert not re.search(r"Traceback|\.py\b|site-packages|/home/|/root/|/tmp/", answer.text)
+        assert not re.search(r"Traceback|\.py\b|site-packages|/home/|/tmp/|/usr/", answer.text)
