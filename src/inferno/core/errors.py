@@ -18,6 +18,7 @@
     │   └── ReplicaLost             its connection broke off; another may do better
     ├── InstallFailed               a model could not be fetched (`models.transfer`)
     ├── Overloaded                  queues are full or the platform is draining
+    │   └── Preempted               background work made room for somebody who waits
     ├── DeadlineExceeded            the time allowed for the request ran out
     └── ConfigurationError          settings that cannot work; raised at start
 
@@ -181,6 +182,13 @@ class Overloaded(InfernoError):
     def __init__(self, message: str, *, retry_after: int = 1, **details: Any) -> None:
         super().__init__(message, **details)
         self.retry_after = retry_after
+
+
+class Preempted(Overloaded):
+    """Background work was stopped to make room for work that somebody waits for."""
+
+    def __init__(self) -> None:
+        super().__init__("The work made room for requests that somebody waits for.")
 
 
 class DeadlineExceeded(InfernoError):

@@ -216,6 +216,7 @@ class Directory:
             # Twice the slots: the engine always has the next request at hand, and what waits
             # longer waits here, where leaving costs the engine nothing.
             capacity=max(2, 2 * pod.status.parallel),
+            slots=max(1, pod.status.parallel),
             context_size=pod.status.context_size,
             capabilities=frozenset(pod.status.capabilities),
         )

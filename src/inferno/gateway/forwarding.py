@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -24,9 +25,11 @@ from inferno.core.errors import (
     InvalidRequest,
     ModelNotLoaded,
     Overloaded,
+    Preempted,
     ReplicaLost,
     Unsupported,
 )
+from inferno.core.inferences import Journey
 from inferno.gateway.endpoints import Endpoint, EndpointTable, Line
 from inferno.gateway.residency import Residency
 from inferno.gateway.upstream import (
@@ -47,7 +50,7 @@ MAX_ERROR_BYTES = 64 * 1024
 MAX_ANSWER_BYTES = 256 * 2**20
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """A request for a replica.
 
@@ -58,6 +61,9 @@ class Call:
         request_id: passed on, so that both logs can be read together.
         needs: capabilities that the replica must have, each with the field that asks for it.
         tally: what it takes, filled in as the answer comes.
+        journey: when what happened to it, filled in likewise.
+        background: whether it gives way to calls that somebody waits for.
+        traceparent: passed on, where the request is traced.
     """
 
     model: str
@@ -66,14 +72,17 @@ class Call:
     request_id: str
     needs: Mapping[str, str] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
+    journey: Journey = field(default_factory=Journey)
+    background: bool = False
+    traceparent: bytes | None = None
 
 
 class Answer:
     """A replica's answer with status 200; iterate for pieces as they come, or `read` it."""
 
-    def __init__(self, response: UpstreamResponse, tally: Tally) -> None:
+    def __init__(self, response: UpstreamResponse, call: Call) -> None:
         self._response = response
-        self.tally = tally
+        self.call = call
 
     async def read(self) -> bytes:
         """Return the whole body.
@@ -97,6 +106,31 @@ class Answer:
                 yield piece
         except UpstreamError as error:
             raise broken_off(error) from error
+
+
+class GivesWay:
+    """What ends background work when its place is needed: its deadline is moved to now.
+
+    Args:
+        deadline: of the call, not yet begun.
+    """
+
+    __slots__ = ("asked", "deadline")
+
+    def __init__(self, deadline: asyncio.Timeout) -> None:
+        self.deadline = deadline
+        self.asked = False
+
+    def begin(self, seconds: float) -> None:
+        """Set the time that the call may take from now on."""
+        if not self.asked:
+            self.deadline.reschedule(asyncio.get_running_loop().time() + seconds)
+
+    def __call__(self) -> None:
+        """End the call."""
+        self.asked = True
+        if not self.deadline.expired():
+            self.deadline.reschedule(asyncio.get_running_loop().time())
 
 
 class Forwarder:
@@ -140,20 +174,28 @@ class Forwarder:
             InferenceFailed: the replica failed.
             DeadlineExceeded: the answer took too long.
         """
+        give_way = GivesWay(asyncio.timeout(None)) if call.background else None
+        deadline = give_way.deadline if give_way else asyncio.timeout(self._request_timeout)
+        journey = call.journey
+        journey.queued = time.perf_counter()
+        journey.picked = journey.first = journey.ended = None
         try:
-            async with asyncio.timeout(self._request_timeout):
-                async with self._sent(call) as answer:
-                    yield answer
+            async with deadline, self._sent(call, give_way) as answer:
+                yield answer
         except TimeoutError:
+            if give_way is not None and give_way.asked:
+                raise Preempted from None
             raise DeadlineExceeded(
                 f"The request took longer than {self._request_timeout:g} seconds."
             ) from None
+        finally:
+            journey.ended = time.perf_counter()
 
     @asynccontextmanager
-    async def _sent(self, call: Call) -> AsyncIterator[Answer]:
+    async def _sent(self, call: Call, give_way: GivesWay | None) -> AsyncIterator[Answer]:
         for attempt in range(1, ATTEMPTS + 1):
             line = self._line(call.model)
-            endpoint = await self._acquire(line, call.model)
+            endpoint = await self._acquire(line, call, give_way)
             try:
                 check_capabilities(call, endpoint)
                 try:
@@ -176,35 +218,49 @@ class Forwarder:
                     if response.status != 200:
                         raise await refusal(response)
                     call.tally.begun = True
-                    yield Answer(response, call.tally)
+                    yield Answer(response, call)
                 return
             finally:
-                line.release(endpoint)
+                line.release(endpoint, give_way)
 
     def _line(self, model: str) -> Line:
         """Return a model's line. Raises ModelNotFound: names that are no model's have none."""
         self._residency.check_exists(model)
         return self._endpoints.line(model)
 
-    async def _acquire(self, line: Line, model: str) -> Endpoint:
-        """Wait in line, however often the model has to be loaded meanwhile."""
+    async def _acquire(self, line: Line, call: Call, give_way: GivesWay | None) -> Endpoint:
+        """Wait in line, however often the model has to be loaded meanwhile.
+
+        Background work waits for as long as it takes; its time begins when it has a place.
+        """
         allowed = self._queue_timeout
         if not line.endpoints:
             allowed += self._load_timeout
         try:
-            async with asyncio.timeout(allowed):
-                while True:
-                    if not line.endpoints:
-                        await self._residency.ensure_wanted(model)
-                    try:
-                        return await line.acquire()
-                    except ModelNotLoaded:  # unloaded while we waited
-                        continue
+            async with asyncio.timeout(None if give_way else allowed):
+                endpoint = await self._place(line, call.model, give_way)
         except TimeoutError:
+            if give_way is not None:
+                raise
             raise Overloaded(
-                f"No replica of model '{model}' was free within {allowed:g} seconds.",
+                f"No replica of model '{call.model}' was free within {allowed:g} seconds.",
                 retry_after=5,
             ) from None
+        if give_way is not None:
+            give_way.begin(self._request_timeout)
+        call.journey.picked = time.perf_counter()
+        call.journey.endpoint = endpoint.name
+        call.journey.attempts += 1
+        return endpoint
+
+    async def _place(self, line: Line, model: str, give_way: GivesWay | None) -> Endpoint:
+        while True:
+            if not line.endpoints:
+                await self._residency.ensure_wanted(model)
+            try:
+                return await line.acquire(give_way)
+            except ModelNotLoaded:  # unloaded while we waited
+                continue
 
     async def _request(self, endpoint: Endpoint, call: Call) -> UpstreamResponse:
         headers = [
@@ -212,6 +268,8 @@ class Forwarder:
             (b"content-type", b"application/json"),
             (b"x-request-id", call.request_id.encode("ascii")),
         ]
+        if call.traceparent is not None:
+            headers.append((b"traceparent", call.traceparent))
         return await self._client.request(
             endpoint.address, b"POST", call.path, headers, call.body, response_timeout=None
         )

@@ -33,6 +33,7 @@ from inferno.server.relay import (
     usage_of,
 )
 from inferno.server.sampling import SAMPLING, sampling_fields, seed_of
+from inferno.server.serving import serving
 from inferno.server.tool_calls import CallReader, schema_of, show_answer, show_chunk
 from inferno.server.types import (
     ChatRequest,
@@ -101,8 +102,7 @@ async def chat_completions(exchange: Visited, services: Services) -> None:
     exchange.require_streaming(request.stream)
     exchange.require_grammar(request.grammar)
     calls = [call_for(request, services, exchange.request_id, i) for i in range(request.n or 1)]
-    await exchange.reserve(services, calls)
-    async with exchange.client_present():
+    async with serving(exchange, services, calls, "chat", streamed=request.stream):
         if request.stream:
             async with event_stream(exchange, openai_envelope):
                 await repeated(

@@ -30,10 +30,12 @@ from inferno.server.relay import (
     event_stream,
     incomplete,
     interleaved,
+    note_usage,
     payloads_of,
     repeated,
 )
 from inferno.server.sampling import SAMPLING, sampling_fields, seed_of
+from inferno.server.serving import serving
 from inferno.server.types import (
     CompletionRequest,
     ReplicaChoice,
@@ -106,14 +108,14 @@ async def completions(exchange: Visited, services: Services) -> None:
         for prompt_index, prompt in enumerate(prompts)
         for i in range(request.n or 1)
     ]
-    await exchange.reserve(services, [choice.call for choice in choices])
     head = {
         "id": f"cmpl-{secrets.token_hex(12)}",
         "object": "text_completion",
         "created": int(time.time()),
         "model": request.model,
     }
-    async with exchange.client_present():
+    calls = [choice.call for choice in choices]
+    async with serving(exchange, services, calls, "text_completion", streamed=request.stream):
         if request.stream:
             async with event_stream(exchange, openai_envelope):
                 with_usage = bool(request.stream_options and request.stream_options.include_usage)
@@ -219,7 +221,7 @@ async def _complete(forwarder: Forwarder, choice: Choice) -> dict[str, Any]:
     """Return one finished choice."""
     answer = await whole_completion(forwarder, choice.call)
     choice.usage = answer.usage or choice.usage
-    choice.call.tally.exact = choice.usage.total_tokens
+    note_usage(choice.call, choice.usage)
     return _shown(choice, answer.choices[0], choice.echo)
 
 
@@ -236,8 +238,9 @@ async def _stream(
         echo = choice.echo
         async with aclosing(pieces(forwarder, choice.call)) as received:
             async for piece in received:
-                choice.usage = piece.usage or choice.usage
-                choice.call.tally.exact = choice.usage.total_tokens or None
+                if piece.usage is not None:
+                    choice.usage = piece.usage
+                    note_usage(choice.call, piece.usage)
                 for part in piece.choices:
                     await emit(_shown(choice, part, echo))
                     echo = ""

@@ -11,6 +11,7 @@ from inferno.gateway.forwarding import Call
 from inferno.limits.tally import Tally
 from inferno.server.operation import Services, Visited
 from inferno.server.relay import read_answer
+from inferno.server.serving import serving
 from inferno.server.types import EmbeddingRequest, Texts, TokenIdLists, TokenIds, fields_of
 from inferno.web.exchange import decode_body
 
@@ -32,8 +33,7 @@ async def embeddings(exchange: Visited, services: Services) -> None:
     needs = {"embeddings": "input"}
     tally = Tally.of(body, max_tokens=0)
     call = Call(request.model, PATH, body, exchange.request_id, needs, tally)
-    await exchange.reserve(services, [call])
-    async with exchange.client_present():
+    async with serving(exchange, services, [call], "embeddings"):
         await exchange.respond(200, await read_answer(services.forwarder, call))
 
 

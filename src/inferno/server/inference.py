@@ -18,6 +18,7 @@ from inferno.server.errors import native_envelope
 from inferno.server.operation import Services, Visited
 from inferno.server.relay import begin_events, event_stream, repeated
 from inferno.server.sampling import sampling_fields, seed_of
+from inferno.server.serving import serving
 from inferno.server.types import InferenceRequest, Usage
 from inferno.web.exchange import Exchange, decode_body
 from inferno.web.sse import encode_event
@@ -29,11 +30,10 @@ async def inference(exchange: Visited, services: Services) -> None:
     """Answer in one piece, or as `/inference/stream` does where `stream` is true."""
     request: InferenceRequest = decode_body(_requests, await exchange.body())
     exchange.require_grammar(request.grammar)
-    async with exchange.client_present():
-        if request.stream:
-            await _stream(exchange, services, request)
-        else:
-            await _answer(exchange, services, request)
+    if request.stream:
+        await _stream(exchange, services, request)
+    else:
+        await _answer(exchange, services, request)
 
 
 async def inference_stream(exchange: Visited, services: Services) -> None:
@@ -44,8 +44,7 @@ async def inference_stream(exchange: Visited, services: Services) -> None:
     """
     request: InferenceRequest = decode_body(_requests, await exchange.body())
     exchange.require_grammar(request.grammar)
-    async with exchange.client_present():
-        await _stream(exchange, services, request)
+    await _stream(exchange, services, request)
 
 
 def call_for(request: InferenceRequest, services: Services, request_id: str) -> Call:
@@ -87,26 +86,29 @@ async def tokens(forwarder: Forwarder, call: Call, ending: Ending) -> AsyncGener
 async def _answer(exchange: Visited, services: Services, request: InferenceRequest) -> None:
     begun = time.perf_counter()
     call = call_for(request, services, exchange.request_id)
-    await exchange.reserve(services, [call])
-    answer = await whole_completion(services.forwarder, call)
-    choice = answer.choices[0]
-    await exchange.respond_json(
-        {
-            "id": f"inf_{secrets.token_hex(12)}",
-            "model": request.model,
-            "choices": [{"text": choice.text, "index": 0, "finish_reason": choice.finish_reason}],
-            "usage": answer.usage or Usage(),
-            "created": int(time.time()),
-            "processing_time_ms": round((time.perf_counter() - begun) * 1000),
-        }
-    )
+    async with serving(exchange, services, [call], "text_completion"):
+        answer = await whole_completion(services.forwarder, call)
+        choice = answer.choices[0]
+        shown = {"text": choice.text, "index": 0, "finish_reason": choice.finish_reason}
+        await exchange.respond_json(
+            {
+                "id": f"inf_{secrets.token_hex(12)}",
+                "model": request.model,
+                "choices": [shown],
+                "usage": answer.usage or Usage(),
+                "created": int(time.time()),
+                "processing_time_ms": round((time.perf_counter() - begun) * 1000),
+            }
+        )
 
 
 async def _stream(exchange: Visited, services: Services, request: InferenceRequest) -> None:
     exchange.require_streaming(True)
     call = call_for(request, services, exchange.request_id)
-    await exchange.reserve(services, [call])
-    async with event_stream(exchange, native_envelope):
+    async with (
+        serving(exchange, services, [call], "text_completion", streamed=True),
+        event_stream(exchange, native_envelope),
+    ):
         await repeated(
             lambda: _send_tokens(exchange, services.forwarder, call), lambda: not exchange.started
         )

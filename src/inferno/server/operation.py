@@ -10,9 +10,10 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from inferno.core.errors import PermissionDenied
+from inferno.core.inferences import Observer, TraceContext
 from inferno.core.tenancy import LimitPolicy, Permission
 from inferno.gateway.directory import Directory
-from inferno.gateway.forwarding import Call, Forwarder
+from inferno.gateway.forwarding import Forwarder
 from inferno.gateway.residency import Residency
 from inferno.tenancy.access import Access, Visit, require
 from inferno.tenancy.keys import Keys
@@ -39,6 +40,8 @@ class Services:
         default_max_tokens: generated tokens where a request names no maximum.
         max_body_bytes: largest request body.
         version: the platform's version.
+        observers: told of each inference when it is over.
+        begin_trace: says where a request stands in a trace; None where it is not traced.
         started: monotonic time of the start, in seconds.
     """
 
@@ -54,6 +57,8 @@ class Services:
     default_max_tokens: int
     max_body_bytes: int
     version: str
+    observers: Sequence[Observer] = ()
+    begin_trace: Callable[[Scope], TraceContext | None] = lambda _: None
     started: float = field(default_factory=time.monotonic)
 
 
@@ -89,11 +94,6 @@ class Visited(Exchange):
         """
         if grammar is not None:
             require(self.visit.principal, Permission.WRITE_CONFIG)
-
-    async def reserve(self, services: Services, calls: Sequence[Call]) -> None:
-        """Count the tokens that calls may take. Raises RateLimitExceeded where they do not fit."""
-        tallies = [call.tally for call in calls]
-        await services.access.reserve(self.scope, self.visit, tallies)
 
 
 Handler = Callable[[Visited, Services], Awaitable[None]]

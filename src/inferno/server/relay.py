@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -12,8 +13,7 @@ import msgspec
 
 from inferno.core.errors import InferenceFailed, InfernoError, ReplicaLost
 from inferno.gateway.forwarding import Answer, Call, Forwarder, replica_error
-from inferno.limits.tally import Tally
-from inferno.server.types import UsageOnly
+from inferno.server.types import CountedUsage, Usage, UsageOnly
 from inferno.web.exchange import EVENT_STREAM, Exchange
 from inferno.web.sse import EventSplitter, data_of, encode_event
 
@@ -24,6 +24,7 @@ DONE = b"[DONE]"
 DONE_EVENT = encode_event(DONE)
 
 _usage: msgspec.json.Decoder[UsageOnly] = msgspec.json.Decoder(UsageOnly)
+_counted: msgspec.json.Decoder[CountedUsage] = msgspec.json.Decoder(CountedUsage)
 
 
 async def events_of(answer: Answer) -> AsyncIterator[list[bytes]]:
@@ -33,20 +34,23 @@ async def events_of(answer: Answer) -> AsyncIterator[list[bytes]]:
         InferenceFailed: the replica reported an error, or its stream ended in an event.
     """
     splitter = EventSplitter()
+    call = answer.call
     async for piece in answer:
-        events = [event for event in splitter.feed(piece) if not _is_progress(event, answer.tally)]
+        events = [event for event in splitter.feed(piece) if not _is_progress(event, call)]
         for event in events:
             if event.startswith((b'data: {"error"', b"error:")):
                 _, _, payload = event.partition(b":")
                 raise replica_error(200, payload.strip())
             if b'"usage":{' in event:
-                count(answer.tally, data_of(event))
-        answer.tally.pieces += len(events)
+                count(call, data_of(event))
         if events:
+            if call.journey.first is None:
+                call.journey.first = time.perf_counter()
+            call.tally.pieces += len(events)
             yield events
 
 
-def _is_progress(event: bytes, tally: Tally) -> bool:
+def _is_progress(event: bytes, call: Call) -> bool:
     """Return whether an event says how far the prompt is read; its length is taken down.
 
     Quotes in a text are escaped in JSON, so no text can look like one.
@@ -56,7 +60,7 @@ def _is_progress(event: bytes, tally: Tally) -> bool:
         return False
     total = re.compile(rb'"total":(\d+)').search(event, found)
     if total is not None:
-        tally.prompt_estimate = int(total[1])
+        call.tally.prompt_estimate = int(total[1])
     return True
 
 
@@ -100,6 +104,7 @@ async def event_stream(exchange: Exchange, envelope: Envelope) -> AsyncIterator[
     except InfernoError as error:
         if not exchange.started:
             raise
+        exchange.failure = error
         payload = msgspec.json.encode(envelope(error, exchange.request_id))
         await exchange.write(encode_event(payload))
     await exchange.finish()
@@ -115,15 +120,25 @@ async def read_answer(forwarder: Forwarder, call: Call) -> bytes:
     """Return the whole answer of a replica to a call."""
     async with forwarder.open(call) as answer:
         body = await answer.read()
-    count(call.tally, body)
+    call.journey.first = time.perf_counter()
+    count(call, body)
     return body
 
 
-def count(tally: Tally, payload: bytes | None) -> None:
+def count(call: Call, payload: bytes | None) -> None:
     """Take down the engine's own count, where an answer or a piece of one has it."""
-    usage = usage_of(payload).usage if payload else None
+    usage = _counted.decode(payload).usage if payload else None
     if usage is not None:
-        tally.exact = usage.total_tokens
+        note_usage(call, usage)
+        if usage.prompt_tokens_details is not None:
+            call.journey.cached_tokens = usage.prompt_tokens_details.cached_tokens
+
+
+def note_usage(call: Call, usage: Usage) -> None:
+    """Take down the engine's own count of a call's tokens."""
+    call.tally.exact = usage.total_tokens
+    call.journey.prompt_tokens = usage.prompt_tokens
+    call.journey.completion_tokens = usage.completion_tokens
 
 
 async def repeated(work: Callable[[], Awaitable[T]], may_repeat: Callable[[], bool]) -> T:

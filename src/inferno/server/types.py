@@ -269,6 +269,24 @@ class UsageOnly(Struct, kw_only=True):
     usage: Usage | None = None
 
 
+class PromptDetails(Struct, kw_only=True):
+    """What an engine says of a prompt's tokens."""
+
+    cached_tokens: int = 0
+
+
+class DetailedUsage(Usage, kw_only=True):
+    """Usage with what only observers want."""
+
+    prompt_tokens_details: PromptDetails | None = None
+
+
+class CountedUsage(Struct, kw_only=True):
+    """What observers need of any answer."""
+
+    usage: DetailedUsage | None = None
+
+
 def fields_of(request: Struct, exclude: frozenset[str]) -> dict[str, Any]:
     """Return the fields that were given (neither None nor unset), without the excluded."""
     return {

@@ -9,6 +9,7 @@ is not read either: a slow client holds up its own answers and nothing else.
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Collection
 from contextlib import aclosing, suppress
@@ -32,6 +33,7 @@ from inferno.server.completions import whole_completion
 from inferno.server.inference import Ending, call_for, tokens
 from inferno.server.operation import Services
 from inferno.server.relay import first_error, repeated
+from inferno.server.serving import Observed
 from inferno.server.websocket_messages import Auth, Cancel, Incoming, Inference, Malformed, Ping
 from inferno.server.websocket_state import (
     GOING_AWAY,
@@ -45,7 +47,7 @@ from inferno.server.websocket_state import (
 )
 from inferno.tenancy.access import Badge, Visit, require
 from inferno.web.errors import status_of
-from inferno.web.exchange import header_of
+from inferno.web.exchange import ClientDisconnected, header_of
 from inferno.web.handshake import check_origin
 from inferno.web.sockets import DRAINING
 
@@ -70,7 +72,7 @@ class SocketSettings:
     access_log: bool = False
 
 
-class Gone(Exception):
+class Gone(ClientDisconnected):
     """The client is no longer there."""
 
 
@@ -322,13 +324,15 @@ class Connection:
         stream.tally = call.tally
         await self._services.access.reserve(scope, visit, [call.tally])
         more: dict[str, Any] = {}
-        if streamed:
-            ending = await repeated(lambda: self._stream(stream, call), lambda: stream.sent == 0)
-        else:
-            answer = await whole_completion(self._services.forwarder, call)
-            choice = answer.choices[0]
-            ending = Ending(choice.finish_reason or "stop", answer.usage)
-            more = {"text": choice.text}
+        with Observed(self._services, scope, visit, [call], "text_completion", streamed=streamed):
+            if streamed:
+                sent = functools.partial(self._stream, stream, call)
+                ending = await repeated(sent, lambda: stream.sent == 0)
+            else:
+                answer = await whole_completion(self._services.forwarder, call)
+                choice = answer.choices[0]
+                ending = Ending(choice.finish_reason or "stop", answer.usage)
+                more = {"text": choice.text}
         self._log(stream, begun, None)
         return self._completed(stream, message, ending, begun, **more)
 

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
-from inferno.core.errors import InvalidRequest, PayloadTooLarge
+from inferno.core.errors import InfernoError, InvalidRequest, PayloadTooLarge
 
 Header = tuple[bytes, bytes]
 JSON_TYPE: Header = (b"content-type", b"application/json")
@@ -42,9 +42,13 @@ class Exchange:
         receive: ASGI receive.
         send: ASGI send.
         max_body_bytes: largest body that is read, in bytes.
+
+    Attributes:
+        started: whether the response has begun.
+        failure: what went wrong after that, where it could be told within the response.
     """
 
-    __slots__ = ("_receive", "_send", "max_body_bytes", "scope", "started")
+    __slots__ = ("_receive", "_send", "failure", "max_body_bytes", "scope", "started")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, *, max_body_bytes: int) -> None:
         self.scope = scope
@@ -52,6 +56,7 @@ class Exchange:
         self._send = send
         self.max_body_bytes = max_body_bytes
         self.started = False
+        self.failure: InfernoError | None = None
 
     @property
     def request_id(self) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 
 import pytest
 from hypothesis import given
@@ -11,13 +12,14 @@ from inferno.gateway.endpoints import Endpoint, EndpointTable, Line
 from inferno.gateway.upstream import Address
 
 
-def endpoint(name: str = "a", capacity: int = 1) -> Endpoint:
+def endpoint(name: str = "a", capacity: int = 1, slots: int | None = None) -> Endpoint:
     return Endpoint(
         name=name,
         model="m",
         address=Address("127.0.0.1", 1),
         authorization=b"",
         capacity=capacity,
+        slots=slots or capacity,
         context_size=10,
         capabilities=frozenset(),
     )
@@ -160,3 +162,63 @@ def test_places_are_neither_lost_nor_doubled(steps: list[str]) -> None:
 
 def _holds(future: asyncio.Future[Endpoint]) -> bool:
     return future.done() and not future.cancelled() and future.exception() is None
+
+
+def nobody() -> None:
+    raise AssertionError("nothing had to give way")
+
+
+async def test_background_work_takes_only_slots_that_would_idle() -> None:
+    queue = line()
+    queue.add(endpoint(capacity=4, slots=2))
+    await queue.acquire(nobody)
+    one = await queue.acquire()
+    waiting = asyncio.ensure_future(queue.acquire(nobody))
+    await asyncio.sleep(0)
+    assert (queue.background_waiting, queue.waiting) == (1, 0)
+    queue.release(one)
+    assert await asyncio.wait_for(waiting, 1) is one
+
+
+async def test_the_youngest_background_work_gives_way_to_a_request() -> None:
+    queue = line()
+    queue.add(endpoint(capacity=4, slots=2))
+    asked: list[str] = []
+    ways = [functools.partial(asked.append, name) for name in ("old", "young")]
+    one, _ = [await queue.acquire(way) for way in ways]
+    assert asked == []
+    await queue.acquire()
+    assert asked == ["young"]
+    queue.release(one, ways[1])
+    await queue.acquire()
+    assert asked == ["young", "old"]
+    queue.release(one, ways[0])
+    assert (one.in_flight, one.background) == (2, [])
+
+
+async def test_requests_go_before_background_work_that_waited_longer() -> None:
+    queue = line()
+    queue.add(endpoint())
+    one = await queue.acquire()
+    behind = asyncio.ensure_future(queue.acquire(nobody))
+    await asyncio.sleep(0)
+    request = asyncio.ensure_future(queue.acquire())
+    await asyncio.sleep(0)
+    queue.release(one)
+    assert await asyncio.wait_for(request, 1) is one
+    assert not behind.done()
+    queue.release(one)
+    assert await asyncio.wait_for(behind, 1) is one
+
+
+async def test_background_work_that_leaves_takes_no_place_along() -> None:
+    queue = line()
+    one = endpoint()
+    queue.add(one)
+    await queue.acquire()
+    leaving, staying = (asyncio.ensure_future(queue.acquire(nobody)) for _ in range(2))
+    await asyncio.sleep(0)
+    queue.release(one)
+    leaving.cancel()
+    assert await asyncio.wait_for(staying, 1) is one
+    assert (one.in_flight, len(one.background)) == (1, 1)

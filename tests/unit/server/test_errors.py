@@ -48,6 +48,7 @@ EXAMPLES: dict[type[InfernoError], tuple[InfernoError, int, str]] = {
         (errors.InferenceFailed("x"), 500, "INFERENCE_FAILED"),
         (errors.ReplicaLost("x"), 500, "INFERENCE_FAILED"),
         (errors.Overloaded("x", retry_after=7), 503, "INFERENCE_FAILED"),
+        (errors.Preempted(), 503, "INFERENCE_FAILED"),
         (errors.DeadlineExceeded("x"), 504, "TIMEOUT"),
         (errors.ConfigurationError("x"), 500, "INTERNAL_ERROR"),
     ]
