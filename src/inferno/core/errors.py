@@ -8,7 +8,8 @@
     ├── AuthenticationFailed        no credentials, or wrong ones
     ├── PermissionDenied            known caller, not allowed
     ├── NotFound
-    │   └── ModelNotFound           lists the models that exist
+    │   ├── ModelNotFound           lists the models that exist
+    │   └── NoValidTarget           the model name is reserved, and stands for nothing
     ├── Conflict                    the thing changed, or exists already
     │   └── Expired                 a watch from a version that is no longer kept
     ├── RateLimitExceeded           says when to come back
@@ -115,6 +116,21 @@ class ModelNotFound(NotFound):
 
     def __init__(self, model: str, available: list[str]) -> None:
         super().__init__(f"Model '{model}' not found", available_models=available)
+        self.model = model
+
+
+class NoValidTarget(NotFound):
+    """The model name is known, but none of its targets has any weight (seed 002).
+
+    Args:
+        model: the name that was asked for.
+    """
+
+    def __init__(self, model: str) -> None:
+        super().__init__(
+            f"Model '{model}' has no valid target: the weights of its targets are all 0.",
+            model=model,
+        )
         self.model = model
 
 
