@@ -30,9 +30,11 @@ from inferno.core.errors import ConfigurationError, InfernoError
 from inferno.data_dir import DataDir, write_private
 from inferno.engines import bundled, engine
 from inferno.gateway.directory import Directory
-from inferno.gateway.endpoints import EndpointTable
-from inferno.gateway.forwarding import Forwarder
+from inferno.gateway.forwarding import Forwarder, Timeouts
+from inferno.gateway.lines import LineTable
+from inferno.gateway.picking import Picker
 from inferno.gateway.residency import Limits, Residency
+from inferno.gateway.routing import Routes
 from inferno.gateway.upstream import UpstreamClient
 from inferno.identity import passwords
 from inferno.identity.issuer_settings import IssuerSettings
@@ -445,12 +447,12 @@ async def data_plane(
     settings: Settings, store: ResourceStore, secret: bytes, accounts: Accounts, doors: Doors
 ) -> AsyncIterator[Services]:
     """Wire the gateway and keep its picture of the store fresh while the block runs."""
-    endpoints = EndpointTable(max_waiting=settings.max_queue)
-    directory = Directory(store, endpoints, key_of=lambda uid: replica_key(secret, uid))
+    lines = LineTable(max_waiting=settings.max_queue, picker=Picker.parse(settings.picker))
+    directory = Directory(store, lines, key_of=lambda uid: replica_key(secret, uid))
     residency = Residency(
         store,
         directory,
-        endpoints,
+        lines,
         limits=Limits(
             models=settings.max_loaded_models,
             memory_bytes=settings.max_model_memory_bytes
@@ -462,14 +464,8 @@ async def data_plane(
     )
     client = UpstreamClient()
     async with closing(client), directory.following():
-        forwarder = Forwarder(
-            endpoints,
-            residency,
-            client,
-            queue_timeout=settings.queue_timeout,
-            load_timeout=settings.load_timeout,
-            request_timeout=settings.request_timeout,
-        )
+        routes = Routes(directory.line, {}, {})
+        forwarder = Forwarder(routes, residency, client, timeouts(settings))
         async with asyncio.TaskGroup() as tasks:
             idle = tasks.create_task(residency.unload_idle())
             yield Services(
@@ -487,6 +483,17 @@ async def data_plane(
                 version=__version__,
             )
             idle.cancel()
+
+
+def timeouts(settings: Settings) -> Timeouts:
+    """Return how long a call to a replica may take."""
+    return Timeouts(
+        queue=settings.queue_timeout,
+        load=settings.load_timeout,
+        request=settings.request_timeout,
+        first_byte=settings.first_byte_timeout,
+        idle=settings.stream_idle_timeout,
+    )
 
 
 @asynccontextmanager

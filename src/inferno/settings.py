@@ -112,6 +112,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         max_queue: requests that may wait for a replica, per model.
         queue_timeout: how long a request may wait for a replica.
         request_timeout: how long a request may take in all.
+        first_byte_timeout: how long a streamed answer may take to begin; 0 for `request_timeout`.
+        stream_idle_timeout: how long a streamed answer may pause; 0 for `request_timeout`.
+        picker: scorers that choose among replicas, with weights (`prefix=3,queue=2`).
         load_timeout: how long a model may take to load.
         default_max_tokens: generated tokens where the request names no maximum.
         load_on_demand: whether a request for a model that is not loaded loads it.
@@ -167,6 +170,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_queue: NotNegative = 1000
     queue_timeout: Seconds = 60.0
     request_timeout: Seconds = 300.0
+    first_byte_timeout: Seconds = 0.0
+    stream_idle_timeout: Seconds = 120.0
+    picker: str = "prefix=3,queue=2,kv-cache=2,in-flight=2,lora=2,session=4"
     load_timeout: Seconds = 120.0
     default_max_tokens: Positive = 512
     load_on_demand: bool = True

@@ -19,7 +19,8 @@
     │   └── ReplicaLost             its connection broke off; another may do better
     ├── InstallFailed               a model could not be fetched (`models.transfer`)
     ├── Overloaded                  queues are full or the platform is draining
-    │   └── Preempted               background work made room for somebody who waits
+    │   ├── Preempted               background work made room for somebody who waits
+    │   └── Shed                    there is no room for what matters so little
     ├── DeadlineExceeded            the time allowed for the request ran out
     └── ConfigurationError          settings that cannot work; raised at start
 
@@ -205,6 +206,23 @@ class Preempted(Overloaded):
 
     def __init__(self) -> None:
         super().__init__("The work made room for requests that somebody waits for.")
+
+
+class Shed(Overloaded):
+    """Under pressure, what matters least is refused.
+
+    Args:
+        reason: a word for programs: `saturated` (no endpoint has room) or `displaced` (one that
+            matters more took its place).
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            "The servers are saturated, and requests of this importance are refused first.",
+            retry_after=2,
+            reason=reason,
+        )
+        self.reason = reason
 
 
 class DeadlineExceeded(InfernoError):

@@ -1,6 +1,6 @@
 """The data plane's picture of what is served, kept fresh by watching the store.
 
-It holds no truth: services and pods are the store's. The endpoint table follows them.
+It holds no truth: services and pods are the store's. The lines follow them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from inferno.core.errors import (
     Overloaded,
 )
 from inferno.core.resources import LOAD_REQUESTED_ANNOTATION, InferenceService, Pod, Resource
-from inferno.gateway.endpoints import Endpoint, EndpointTable
+from inferno.gateway.endpoints import Endpoint
+from inferno.gateway.lines import Line, LineTable
 from inferno.gateway.upstream import Address
 from inferno.storage.base import ResourceStore
 
@@ -38,15 +39,15 @@ class Directory:
 
     Args:
         store: where they are watched.
-        endpoints: the table to keep.
+        lines: the table to keep.
         key_of: the key that opens a replica, by pod uid.
     """
 
     def __init__(
-        self, store: ResourceStore, endpoints: EndpointTable, *, key_of: Callable[[str], str]
+        self, store: ResourceStore, lines: LineTable, *, key_of: Callable[[str], str]
     ) -> None:
         self._store = store
-        self._endpoints = endpoints
+        self._lines = lines
         self._key_of = key_of
         self.services: dict[str, InferenceService] = {}
         self.pods: dict[str, Pod] = {}
@@ -63,6 +64,15 @@ class Directory:
         if service is None:
             raise ModelNotFound(model, sorted(self.services))
         return service
+
+    def line(self, model: str) -> Line:
+        """Return the line of a served model.
+
+        Raises:
+            ModelNotFound: names that are no model's have none.
+        """
+        self.service(model)
+        return self._lines.line(model)
 
     def pods_of(self, model: str) -> list[Pod]:
         """Return the replicas of a model, ready or not."""
@@ -105,7 +115,7 @@ class Directory:
         Requests that a replica works on, or will come to, go on.
         """
         self._draining = True
-        for line in self._endpoints.lines():
+        for line in self._lines.lines():
             if not line.endpoints:
                 line.fail(shutting_down)
         self._notify()
@@ -177,12 +187,12 @@ class Directory:
     def _on_service(self, service: InferenceService, gone: bool) -> None:
         name = service.metadata.name
         if gone:
-            self._endpoints.drop(name, lambda: ModelNotFound(name, sorted(self.services)))
+            self._lines.drop(name, lambda: ModelNotFound(name, sorted(self.services)))
         else:
             self._refuse_in_vain(name)
 
     def _on_pod(self, pod: Pod, gone: bool) -> None:
-        line = self._endpoints.line(pod.spec.service)
+        line = self._lines.line(pod.spec.service)
         present = line.endpoints.get(pod.metadata.name)
         usable = not gone and pod.status.phase == "Ready" and not pod.metadata.deletion_timestamp
         address = Address(pod.status.host, pod.status.port) if usable else None
@@ -195,7 +205,7 @@ class Directory:
 
     def _refuse_in_vain(self, model: str) -> None:
         """Refuse those who wait for a model that will not come of itself."""
-        line, service = self._endpoints.line(model), self.services.get(model)
+        line, service = self._lines.line(model), self.services.get(model)
         if line.endpoints or service is None:
             return
         if service.spec.predictor.replicas == 0:

@@ -11,8 +11,9 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
+from types import TracebackType
 
 import msgspec
 import structlog
@@ -30,14 +31,18 @@ from inferno.core.errors import (
     Unsupported,
 )
 from inferno.core.inferences import Journey
-from inferno.gateway.endpoints import Endpoint, EndpointTable, Line
+from inferno.gateway.endpoints import Endpoint
+from inferno.gateway.picking import BACKGROUND
 from inferno.gateway.residency import Residency
+from inferno.gateway.retries import RetryBudget
+from inferno.gateway.routing import Caller, Destination, Routes
 from inferno.gateway.upstream import (
     ConnectFailed,
     ConnectionLost,
     UpstreamClient,
     UpstreamError,
     UpstreamResponse,
+    UpstreamTimeout,
 )
 from inferno.limits.tally import Tally
 
@@ -45,25 +50,28 @@ log = structlog.get_logger(__name__)
 
 ATTEMPTS = 2
 """A request that kills its replica must not kill many."""
-SUSPECT_SECONDS = 1.0
+BUSY = frozenset({429, 502, 503, 504})
+"""Statuses of a server that did not work on a request; another one may."""
 MAX_ERROR_BYTES = 64 * 1024
 MAX_ANSWER_BYTES = 256 * 2**20
 
 
 @dataclass(slots=True)
 class Call:
-    """A request for a replica.
+    """A request for an endpoint.
 
     Args:
-        model: the model's name.
-        path: of the replica's API (`/v1/chat/completions`).
-        body: JSON, as the replica takes it.
+        model: the model's name, as the client asked for it.
+        path: of the endpoint's API (`/v1/chat/completions`).
+        body: JSON, as the endpoint takes it, but for the model's name.
         request_id: passed on, so that both logs can be read together.
-        needs: capabilities that the replica must have, each with the field that asks for it.
+        needs: capabilities that the endpoint must have, each with the field that asks for it.
         tally: what it takes, filled in as the answer comes.
         journey: when what happened to it, filled in likewise.
         background: whether it gives way to calls that somebody waits for.
         traceparent: passed on, where the request is traced.
+        destination: where it goes.
+        streamed: whether an answer begins long before it is whole.
     """
 
     model: str
@@ -75,6 +83,23 @@ class Call:
     journey: Journey = field(default_factory=Journey)
     background: bool = False
     traceparent: bytes | None = None
+    destination: Destination | None = None
+    streamed: bool = True
+
+    @property
+    def body_for_target(self) -> bytes:
+        """The body with the name that the endpoint knows the model by."""
+        destination = self.destination
+        if destination is None or destination.target == self.model:
+            return self.body
+        return renamed(self.body, destination.target)
+
+
+def renamed(body: bytes, model: str) -> bytes:
+    """Return a request's JSON with another `model`; all else stays as it was written."""
+    fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    fields["model"] = msgspec.Raw(msgspec.json.encode(model))
+    return msgspec.json.encode(fields)
 
 
 class Answer:
@@ -133,145 +158,243 @@ class GivesWay:
             self.deadline.reschedule(asyncio.get_running_loop().time())
 
 
-class Forwarder:
-    """Sends calls to replicas.
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long what may take, in seconds.
 
     Args:
-        endpoints: who can answer.
+        queue: waiting for an endpoint that is there.
+        load: waiting longer, where the model has to be loaded first.
+        request: a call in all, its answer included.
+        first_byte: from sending a streamed call to the head of its answer.
+        idle: between two pieces of an answer.
+    """
+
+    queue: float
+    load: float
+    request: float
+    first_byte: float
+    idle: float
+
+
+class Forwarder:
+    """Sends calls to endpoints.
+
+    Args:
+        routes: where models are.
         residency: asked for models that are not loaded.
-        client: the HTTP client.
-        queue_timeout: seconds that a call may wait for a replica that is loaded.
-        load_timeout: seconds that it may wait when the model has to be loaded first.
-        request_timeout: seconds that a call may take in all, its answer included.
+        client: the HTTP client for endpoints that have none of their own.
+        timeouts: how long what may take.
     """
 
     def __init__(
-        self,
-        endpoints: EndpointTable,
-        residency: Residency,
-        client: UpstreamClient,
-        *,
-        queue_timeout: float,
-        load_timeout: float,
-        request_timeout: float,
+        self, routes: Routes, residency: Residency, client: UpstreamClient, timeouts: Timeouts
     ) -> None:
-        self._endpoints = endpoints
-        self._residency = residency
-        self._client = client
-        self._queue_timeout = queue_timeout
-        self._load_timeout = load_timeout
-        self._request_timeout = request_timeout
+        self.routes = routes
+        self.residency = residency
+        self.client = client
+        self.timeouts = timeouts
+        self.retries = RetryBudget()
 
-    @asynccontextmanager
-    async def open(self, call: Call) -> AsyncIterator[Answer]:
-        """Send a call; the block has the answer. Leaving the block early cancels the work.
+    def open(self, call: Call) -> Opening:
+        """Send a call: an async context manager whose block has the answer.
+
+        Leaving the block early cancels the work.
 
         Raises:
             ModelNotFound, ModelNotLoaded, ModelLoadFailed: nobody can answer for the model.
-            Overloaded: too many wait, or the wait took too long.
-            Unsupported: the replica lacks what the call needs.
-            InvalidRequest: the replica refused the input.
-            InferenceFailed: the replica failed.
+            Overloaded: too many wait, the wait took too long, or no endpoint is fit.
+            Shed: there is no room for what matters so little.
+            Unsupported: the endpoint lacks what the call needs.
+            InvalidRequest: the endpoint refused the input.
+            InferenceFailed: the endpoint failed.
             DeadlineExceeded: the answer took too long.
         """
-        give_way = GivesWay(asyncio.timeout(None)) if call.background else None
-        deadline = give_way.deadline if give_way else asyncio.timeout(self._request_timeout)
+        return Opening(self, call)
+
+
+class Opening:
+    """One call on its way: `async with` gives its answer, and ends whatever is left of it.
+
+    A class and not nested context managers: this is what every request goes through.
+
+    Args:
+        forwarder: whose.
+        call: to send.
+    """
+
+    __slots__ = ("_call", "_deadline", "_endpoint", "_forwarder", "_line", "_response", "_want")
+
+    def __init__(self, forwarder: Forwarder, call: Call) -> None:
+        self._forwarder = forwarder
+        self._call = call
+        self._endpoint: Endpoint | None = None
+        self._response: UpstreamResponse | None = None
+
+    async def __aenter__(self) -> Answer:
+        """Wait for an endpoint, send the call, and return its answer."""
+        call, forwarder = self._call, self._forwarder
+        if call.destination is None:
+            call.destination = forwarder.routes.choose(call.model, Caller())
+        self._line = call.destination.route.line
+        self._want = call.destination.want()
+        give_way = None
+        if call.background:
+            give_way = GivesWay(asyncio.timeout(None))
+            self._want.give_way = give_way
+            self._want.priority = BACKGROUND
+        self._deadline = (
+            give_way.deadline if give_way else asyncio.timeout(forwarder.timeouts.request)
+        )
         journey = call.journey
         journey.queued = time.perf_counter()
         journey.picked = journey.first = journey.ended = None
+        forwarder.retries.earn()
+        await self._deadline.__aenter__()
         try:
-            async with deadline, self._sent(call, give_way) as answer:
-                yield answer
+            self._response = await self._answered()
+        except BaseException as error:
+            await self.__aexit__(type(error), error, error.__traceback__)
+            raise
+        call.tally.begun = True
+        return Answer(self._response, call)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Hang up unless the answer is whole, give the place back, and say what ran out."""
+        if self._response is not None:
+            self._response.abort()
+        self._release()
+        self._call.journey.ended = time.perf_counter()
+        try:
+            await self._deadline.__aexit__(kind, error, traceback)
         except TimeoutError:
-            if give_way is not None and give_way.asked:
+            give_way = self._want.give_way
+            if isinstance(give_way, GivesWay) and give_way.asked:
                 raise Preempted from None
-            raise DeadlineExceeded(
-                f"The request took longer than {self._request_timeout:g} seconds."
-            ) from None
-        finally:
-            journey.ended = time.perf_counter()
+            seconds = self._forwarder.timeouts.request
+            raise DeadlineExceeded(f"The request took longer than {seconds:g} seconds.") from None
 
-    @asynccontextmanager
-    async def _sent(self, call: Call, give_way: GivesWay | None) -> AsyncIterator[Answer]:
-        for attempt in range(1, ATTEMPTS + 1):
-            line = self._line(call.model)
-            endpoint = await self._acquire(line, call, give_way)
-            try:
-                check_capabilities(call, endpoint)
-                try:
-                    response = await self._request(endpoint, call)
-                except (ConnectFailed, ConnectionLost) as error:
-                    line.suspect(endpoint, SUSPECT_SECONDS)
-                    log.warning(
-                        "replica_unreachable",
-                        replica=endpoint.name,
-                        attempt=attempt,
-                        request_id=call.request_id,
-                        error=str(error),
-                    )
-                    if attempt == ATTEMPTS:
-                        raise InferenceFailed(GAVE_UP, cause=type(error).__name__) from error
-                    continue
-                except UpstreamError as error:
-                    raise broken_off(error) from error
-                async with response:
-                    if response.status != 200:
-                        raise await refusal(response)
-                    call.tally.begun = True
-                    yield Answer(response, call)
-                return
-            finally:
-                line.release(endpoint, give_way)
+    def _release(self) -> None:
+        endpoint, self._endpoint = self._endpoint, None
+        if endpoint is not None:
+            if endpoint.health.trying:
+                endpoint.health.undecided()
+            self._line.release(endpoint, self._want.give_way)
 
-    def _line(self, model: str) -> Line:
-        """Return a model's line. Raises ModelNotFound: names that are no model's have none."""
-        self._residency.check_exists(model)
-        return self._endpoints.line(model)
+    async def _answered(self) -> UpstreamResponse:
+        """Return the head of an answer with status 200, from whichever endpoint gives one."""
+        call = self._call
+        while True:
+            endpoint = self._endpoint = self._line.take(self._want) or await self._wait()
+            journey = call.journey
+            journey.picked = time.perf_counter()
+            journey.endpoint = endpoint.name
+            journey.attempts += 1
+            check_capabilities(call, endpoint)
+            response = await self._tried(endpoint)
+            if response is not None:
+                return response
+            self._want.tried.append(endpoint)
+            self._release()
 
-    async def _acquire(self, line: Line, call: Call, give_way: GivesWay | None) -> Endpoint:
+    async def _tried(self, endpoint: Endpoint) -> UpstreamResponse | None:
+        """Send the call to an endpoint; None where it may be tried on another one."""
+        call = self._call
+        try:
+            response = await self._request(endpoint)
+        except (ConnectFailed, ConnectionLost) as error:
+            self._line.failed(endpoint, surely=True)
+            log.warning(
+                "replica_unreachable",
+                replica=endpoint.name,
+                attempt=call.journey.attempts,
+                request_id=call.request_id,
+                error=str(error),
+            )
+            if not self._may_retry():
+                raise InferenceFailed(GAVE_UP, cause=type(error).__name__) from error
+            return None
+        except UpstreamError as error:
+            self._line.failed(endpoint, surely=False)
+            raise broken_off(error) from error
+        if response.status == HTTPStatus.OK:
+            endpoint.health.succeeded(time.monotonic())
+            return response
+        async with response:
+            if response.status in BUSY and endpoint.remote:
+                self._line.failed(endpoint, surely=False)
+                if self._may_retry():
+                    return None
+            elif response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                self._line.failed(endpoint, surely=False)
+            else:
+                endpoint.health.succeeded(time.monotonic())
+            raise await refusal(response)
+
+    def _may_retry(self) -> bool:
+        return len(self._want.tried) < ATTEMPTS - 1 and self._forwarder.retries.spend()
+
+    async def _wait(self) -> Endpoint:
         """Wait in line, however often the model has to be loaded meanwhile.
 
         Background work waits for as long as it takes; its time begins when it has a place.
         """
-        allowed = self._queue_timeout
-        if not line.endpoints:
-            allowed += self._load_timeout
+        timeouts, want = self._forwarder.timeouts, self._want
+        give_way = want.give_way
+        allowed = timeouts.queue
+        if not self._line.endpoints:
+            allowed += timeouts.load
         try:
             async with asyncio.timeout(None if give_way else allowed):
-                endpoint = await self._place(line, call.model, give_way)
+                endpoint = await self._place()
         except TimeoutError:
             if give_way is not None:
                 raise
             raise Overloaded(
-                f"No replica of model '{call.model}' was free within {allowed:g} seconds.",
+                f"No replica of model '{self._call.model}' was free within {allowed:g} seconds.",
                 retry_after=5,
             ) from None
-        if give_way is not None:
-            give_way.begin(self._request_timeout)
-        call.journey.picked = time.perf_counter()
-        call.journey.endpoint = endpoint.name
-        call.journey.attempts += 1
+        if isinstance(give_way, GivesWay):
+            give_way.begin(timeouts.request)
         return endpoint
 
-    async def _place(self, line: Line, model: str, give_way: GivesWay | None) -> Endpoint:
+    async def _place(self) -> Endpoint:
+        assert self._call.destination is not None  # noqa: S101 - set when the call began
+        route, line = self._call.destination.route, self._line
         while True:
-            if not line.endpoints:
-                await self._residency.ensure_wanted(model)
+            if not line.endpoints and route.service:
+                await self._forwarder.residency.ensure_wanted(route.service)
+            if route.pool and not line.any_fit(self._want):
+                raise Overloaded(f"No endpoint of pool '{route.pool}' is ready.", retry_after=5)
             try:
-                return await line.acquire(give_way)
+                return await line.acquire(self._want)
             except ModelNotLoaded:  # unloaded while we waited
                 continue
 
-    async def _request(self, endpoint: Endpoint, call: Call) -> UpstreamResponse:
+    async def _request(self, endpoint: Endpoint) -> UpstreamResponse:
+        call, timeouts = self._call, self._forwarder.timeouts
         headers = [
-            (b"authorization", endpoint.authorization),
             (b"content-type", b"application/json"),
             (b"x-request-id", call.request_id.encode("ascii")),
         ]
+        if endpoint.authorization:
+            headers.append((b"authorization", endpoint.authorization))
         if call.traceparent is not None:
             headers.append((b"traceparent", call.traceparent))
-        return await self._client.request(
-            endpoint.address, b"POST", call.path, headers, call.body, response_timeout=None
+        client = endpoint.client or self._forwarder.client
+        return await client.request(
+            endpoint.address,
+            b"POST",
+            call.path,
+            headers,
+            call.body_for_target,
+            response_timeout=(timeouts.first_byte or None) if call.streamed else None,
+            read_timeout=(timeouts.idle or None) if call.streamed else None,
         )
 
 
@@ -282,14 +405,16 @@ def check_capabilities(call: Call, endpoint: Endpoint) -> None:
         Unsupported: names the field.
     """
     for capability, name in call.needs.items():
-        if capability not in endpoint.capabilities:
+        if endpoint.capabilities is not None and capability not in endpoint.capabilities:
             raise Unsupported(
                 f"Model '{call.model}' does not support '{name}'.", field=name, model=call.model
             )
 
 
-def broken_off(error: UpstreamError) -> ReplicaLost:
-    """Say that the replica went away while it worked."""
+def broken_off(error: UpstreamError) -> InfernoError:
+    """Say that the endpoint went away, or fell silent, while it worked."""
+    if isinstance(error, UpstreamTimeout):
+        return DeadlineExceeded("The replica that worked on the request fell silent.")
     return ReplicaLost(
         "The replica that worked on the request failed; the request may be tried again.",
         cause=type(error).__name__,

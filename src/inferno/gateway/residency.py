@@ -31,7 +31,7 @@ from inferno.core.resources import (
     PredictorModel,
 )
 from inferno.gateway.directory import Directory
-from inferno.gateway.endpoints import EndpointTable
+from inferno.gateway.lines import LineTable
 from inferno.storage.base import ResourceStore
 
 log = structlog.get_logger(__name__)
@@ -133,7 +133,7 @@ class Residency:
     Args:
         store: where desired state is written.
         directory: what is there now.
-        endpoints: who is using it.
+        lines: who is using it.
         limits: ceilings and idle time.
         load_on_demand: whether a request may load a model.
         load_timeout: seconds that a load may take.
@@ -143,7 +143,7 @@ class Residency:
         self,
         store: ResourceStore,
         directory: Directory,
-        endpoints: EndpointTable,
+        lines: LineTable,
         *,
         limits: Limits,
         load_on_demand: bool,
@@ -151,7 +151,7 @@ class Residency:
     ) -> None:
         self._store = store
         self._directory = directory
-        self._endpoints = endpoints
+        self._lines = lines
         self._limits = limits
         self._load_on_demand = load_on_demand
         self._load_timeout = load_timeout
@@ -260,7 +260,7 @@ class Residency:
             stored.metadata.annotations[LOAD_REQUESTED_ANNOTATION] = requested
 
         log.info("model_wanted", model=model)
-        self._endpoints.line(model).touch()  # a model just asked for is not idle
+        self._lines.line(model).touch()  # a model just asked for is not idle
         return await self._write(model, change)
 
     async def _write(
@@ -347,7 +347,7 @@ class Residency:
         name = service.metadata.name
         measured = sum(pod.status.memory_bytes for pod in self._directory.pods_of(name))
         expected = expected_bytes(service.spec.predictor.model)
-        line = self._endpoints.line(name)
+        line = self._lines.line(name)
         starting = any(pod.status.phase == "Starting" for pod in self._directory.pods_of(name))
         return Resident(
             name=name,

@@ -166,12 +166,12 @@ def check_logit_bias(request: OpenAIRequest, services: Services) -> None:
     """Refuse biases of tokens that the model does not have; engines ignore them.
 
     Raises:
-        ModelNotFound: no such model.
         InvalidRequest: names the token.
     """
-    if not request.logit_bias:
+    service = services.directory.services.get(request.model)
+    if not request.logit_bias or service is None:
         return
-    info = services.directory.service(request.model).spec.predictor.model.info
+    info = service.spec.predictor.model.info
     for token in request.logit_bias:
         if info.vocabulary_size and int(token) >= info.vocabulary_size:
             raise InvalidRequest(

@@ -20,6 +20,7 @@ CODES: dict[type[InfernoError], str] = {
     errors.PermissionDenied: "AUTHORIZATION_FAILED",
     errors.NotFound: "INVALID_REQUEST",
     errors.ModelNotFound: "MODEL_NOT_FOUND",
+    errors.NoValidTarget: "MODEL_NOT_FOUND",
     errors.Conflict: "INVALID_REQUEST",
     errors.RateLimitExceeded: "RATE_LIMIT_EXCEEDED",
     errors.ModelNotLoaded: "MODEL_NOT_LOADED",
@@ -27,6 +28,7 @@ CODES: dict[type[InfernoError], str] = {
     errors.InferenceFailed: "INFERENCE_FAILED",
     errors.ReplicaLost: "INFERENCE_FAILED",
     errors.Overloaded: "INFERENCE_FAILED",
+    errors.Shed: "RATE_LIMIT_EXCEEDED",
     errors.DeadlineExceeded: "TIMEOUT",
     errors.ConfigurationError: "INTERNAL_ERROR",
     errors.InfernoError: "INTERNAL_ERROR",
@@ -41,6 +43,7 @@ OPENAI_TYPES: dict[type[InfernoError], tuple[str, str | None]] = {
     errors.PermissionDenied: ("permission_error", "permission_denied"),
     errors.NotFound: ("invalid_request_error", "not_found"),
     errors.ModelNotFound: ("invalid_request_error", "model_not_found"),
+    errors.NoValidTarget: ("invalid_request_error", "no_valid_target"),
     errors.Conflict: ("invalid_request_error", "conflict"),
     errors.RateLimitExceeded: ("rate_limit_error", "rate_limit_exceeded"),
     errors.ModelNotLoaded: ("server_error", "model_not_loaded"),
@@ -48,6 +51,7 @@ OPENAI_TYPES: dict[type[InfernoError], tuple[str, str | None]] = {
     errors.InferenceFailed: ("server_error", "inference_failed"),
     errors.ReplicaLost: ("server_error", "inference_failed"),
     errors.Overloaded: ("server_error", "overloaded"),
+    errors.Shed: ("server_error", "request_shed"),
     errors.DeadlineExceeded: ("server_error", "timeout"),
     errors.ConfigurationError: ("server_error", "internal_error"),
     errors.InfernoError: ("server_error", "internal_error"),
@@ -66,7 +70,7 @@ def speaks_openai(path: str) -> bool:
 def native_envelope(error: InfernoError, request_id: str) -> dict[str, Any]:
     """Return `{"error": {"code", "message", "details"}, "request_id", "timestamp"}`."""
     body: dict[str, Any] = {"code": _nearest(CODES, error), "message": error.message}
-    if isinstance(error, errors.RateLimitExceeded):
+    if isinstance(error, errors.RateLimitExceeded | errors.Shed):
         body["retry_after"] = error.retry_after
     if error.details:
         body["details"] = error.details

@@ -10,12 +10,26 @@ from types import TracebackType
 
 from starlette.types import Scope
 
-from inferno.core.errors import InfernoError
+from inferno.core.errors import InfernoError, InvalidRequest
 from inferno.core.inferences import Inference, Operation
+from inferno.core.tenancy import Permission, Principal
 from inferno.gateway.forwarding import Call
+from inferno.gateway.routing import Caller, Destination
 from inferno.server.operation import Services, Visited
 from inferno.tenancy.access import Visit
 from inferno.web.exchange import ClientDisconnected
+
+SESSION = b"x-session-id"
+"""Requests of one session go to the same target, and to the same endpoint where that can be."""
+
+DESTINATION = b"x-gateway-destination-endpoint"
+SUBSET = b"x-gateway-destination-endpoint-subset"
+OBJECTIVE = b"x-gateway-inference-objective"
+FAIRNESS = b"x-gateway-inference-fairness-id"
+"""Of the Gateway API Inference Extension's endpoint picker protocol."""
+
+ROUTING_HEADERS = frozenset({SESSION, DESTINATION, SUBSET, OBJECTIVE, FAIRNESS})
+MAX_HEADER = 4096
 
 
 @asynccontextmanager
@@ -25,6 +39,7 @@ async def serving(
     calls: Sequence[Call],
     operation: Operation,
     *,
+    to: Destination | None = None,
     streamed: bool | None = False,
 ) -> AsyncIterator[None]:
     """Do the enclosed work on the calls of a request; it ends when the client leaves.
@@ -34,6 +49,7 @@ async def serving(
         services: the platform's.
         calls: all that it takes.
         operation: what was asked for.
+        to: where they go; by default what their model's name says.
         streamed: whether the answer is a stream.
 
     Raises:
@@ -41,12 +57,68 @@ async def serving(
         ClientDisconnected: the client left.
     """
     visit = exchange.visit
+    destination = to or destination_of(services, exchange.scope, visit, calls[0].model)
+    for call in calls:
+        call.destination = destination
     await services.access.reserve(exchange.scope, visit, [call.tally for call in calls])
     observed = Observed(services, exchange.scope, visit, calls, operation, streamed=bool(streamed))
     with observed as inference:
         async with exchange.client_present():
             yield
         inference.error = exchange.failure
+
+
+def destination_of(services: Services, scope: Scope, visit: Visit, model: str) -> Destination:
+    """Return where a request for a model goes.
+
+    Args:
+        services: the platform's.
+        scope: of the request; its headers may say more of where it is to go.
+        visit: who asked.
+        model: what was asked for.
+
+    Raises:
+        ModelNotFound: nothing of that name in the caller's reach.
+        NoValidTarget: the name is reserved.
+        InvalidRequest: a header is wrong.
+    """
+    return services.forwarder.routes.choose(model, caller_of(scope, visit.principal))
+
+
+def caller_of(scope: Scope, principal: Principal) -> Caller:
+    """Return who asks, and what its headers say of where the request is to go.
+
+    The headers are those of the Gateway API Inference Extension, and `X-Session-ID`.
+
+    Raises:
+        InvalidRequest: a header that is no text or too long.
+    """
+    given: dict[bytes, str] = {}
+    for name, value in scope["headers"]:
+        if name in ROUTING_HEADERS and name not in given:
+            given[name] = _text(name, value)
+    if not given:
+        return Caller(principal.tenant)
+    hint = given.get(SUBSET, given.get(DESTINATION))
+    fairness = given.get(FAIRNESS, "")
+    if Permission.MANAGE_QUEUE not in principal.permissions:
+        fairness = ""  # many flows would be many turns
+    return Caller(
+        tenant=principal.tenant,
+        session=given.get(SESSION, ""),
+        objective=given.get(OBJECTIVE, ""),
+        fairness=fairness,
+        only=None if hint is None else frozenset(part.strip() for part in hint.split(",")),
+    )
+
+
+def _text(name: bytes, value: bytes) -> str:
+    if len(value) > MAX_HEADER or not value.isascii():
+        raise InvalidRequest(
+            f"Header '{name.decode()}' must be ASCII of at most {MAX_HEADER} characters.",
+            field=name.decode(),
+        )
+    return value.decode("ascii").strip()
 
 
 class Observed:

@@ -33,7 +33,7 @@ from inferno.server.completions import whole_completion
 from inferno.server.inference import Ending, call_for, tokens
 from inferno.server.operation import Services
 from inferno.server.relay import first_error, repeated
-from inferno.server.serving import Observed
+from inferno.server.serving import Observed, destination_of
 from inferno.server.websocket_messages import Auth, Cancel, Incoming, Inference, Malformed, Ping
 from inferno.server.websocket_state import (
     GOING_AWAY,
@@ -322,6 +322,7 @@ class Connection:
             require(visit.principal, Permission.WRITE_CONFIG)
         call = call_for(message, self._services, stream.request_id)
         stream.tally = call.tally
+        call.destination = destination_of(self._services, scope, visit, call.model)
         await self._services.access.reserve(scope, visit, [call.tally])
         more: dict[str, Any] = {}
         with Observed(self._services, scope, visit, [call], "text_completion", streamed=streamed):

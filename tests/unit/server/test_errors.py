@@ -48,6 +48,8 @@ EXAMPLES: dict[type[InfernoError], tuple[InfernoError, int, str]] = {
         (errors.InferenceFailed("x"), 500, "INFERENCE_FAILED"),
         (errors.ReplicaLost("x"), 500, "INFERENCE_FAILED"),
         (errors.Overloaded("x", retry_after=7), 503, "INFERENCE_FAILED"),
+        (errors.NoValidTarget("x"), 404, "MODEL_NOT_FOUND"),
+        (errors.Shed("saturated"), 429, "RATE_LIMIT_EXCEEDED"),
         (errors.Preempted(), 503, "INFERENCE_FAILED"),
         (errors.DeadlineExceeded("x"), 504, "TIMEOUT"),
         (errors.ConfigurationError("x"), 500, "INTERNAL_ERROR"),

@@ -1,0 +1,75 @@
+"""Which prompts' beginnings an endpoint has probably in its cache.
+
+A prompt is cut into blocks; each block's hash covers all before it too, so two prompts have as
+many leading hashes in common as they have leading blocks in common. An endpoint remembers the
+hashes of what it was sent, the latest of a bounded number (the method of the Endpoint Picker's
+prefix plugin; here the blocks are of the prompt's text as it is sent, since nobody here tokenises).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+BLOCK_BYTES = 128
+"""About 32 tokens of English."""
+
+MAX_BLOCKS = 1024
+"""Of one prompt; what comes after is not looked at."""
+
+REMEMBERED = 31_250
+"""Blocks that are remembered for one endpoint."""
+
+
+def blocks_of(prompt: bytes, *, salt: str = "") -> list[int]:
+    """Return the chained hashes of a prompt's whole blocks.
+
+    Args:
+        prompt: its text.
+        salt: what else a cache tells apart, such as the model or adapter.
+    """
+    chained = hash(salt)
+    blocks: list[int] = []
+    for start in range(
+        0, min(len(prompt), BLOCK_BYTES * MAX_BLOCKS) - BLOCK_BYTES + 1, BLOCK_BYTES
+    ):
+        chained = hash((chained, prompt[start : start + BLOCK_BYTES]))
+        blocks.append(chained)
+    return blocks
+
+
+class PrefixIndex:
+    """The blocks that one endpoint was sent.
+
+    Args:
+        remembered: how many are kept.
+    """
+
+    __slots__ = ("_blocks", "_remembered")
+
+    def __init__(self, remembered: int = REMEMBERED) -> None:
+        self._blocks: OrderedDict[int, None] = OrderedDict()
+        self._remembered = remembered
+
+    def matching(self, blocks: list[int]) -> int:
+        """Return how many leading blocks are known."""
+        known = self._blocks
+        for count, block in enumerate(blocks):
+            if block not in known:
+                return count
+        return len(blocks)
+
+    def add(self, blocks: list[int]) -> None:
+        """Remember blocks as the latest."""
+        known = self._blocks
+        for block in blocks:
+            known[block] = None
+            known.move_to_end(block)
+        while len(known) > self._remembered:
+            known.popitem(last=False)
+
+    def clear(self) -> None:
+        """Forget everything: the endpoint was restarted."""
+        self._blocks.clear()
+
+    def __len__(self) -> int:
+        return len(self._blocks)

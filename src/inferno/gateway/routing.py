@@ -1,0 +1,174 @@
+"""Routing: from the model that a request names to where it goes, and how much it matters.
+
+A name is looked up in the caller's reach: what its tenant's namespace calls so, then what the
+shared namespace does, then the models that the platform serves under their own names.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from inferno.core.errors import InvalidRequest, ModelNotFound
+from inferno.core.resources import DEFAULT_NAMESPACE
+from inferno.core.target_split import TargetSplit
+from inferno.gateway.lines import Line
+from inferno.gateway.picking import Want
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, as far as it decides where a request goes.
+
+    Args:
+        tenant: whose the request is; its namespace is searched first.
+        session: requests of one session go to the same target, and to the same endpoint where
+            that can be; empty for none.
+        objective: the InferenceObjective that says how much it matters; empty for the model's own.
+        fairness: splits a tenant's requests into flows of their own; empty for one flow.
+        only: endpoints that it may go to, as `host:port`; None for any.
+    """
+
+    tenant: str = DEFAULT_NAMESPACE
+    session: str = ""
+    objective: str = ""
+    fairness: str = ""
+    only: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where requests for a name go.
+
+    Args:
+        name: what clients ask for.
+        line: of the model, or of the pool.
+        split: between target models; None where there is only the name itself.
+        priority: of its requests.
+        service: the model of ours that is loaded when nobody can answer; empty for pools.
+        pool: `namespace/name`; empty for a model of ours under its own name.
+    """
+
+    name: str
+    line: Line
+    split: TargetSplit | None = None
+    priority: int = 0
+    service: str = ""
+    pool: str = ""
+
+
+@dataclass(slots=True)
+class Destination:
+    """Where one request goes.
+
+    Args:
+        route: of its model.
+        target: the name that the endpoint knows the model by.
+        priority: of the request.
+        caller: who asks.
+        prompt: its text, where it matters how it begins.
+    """
+
+    route: Route
+    target: str
+    priority: int
+    caller: Caller
+    prompt: bytes = field(default=b"", repr=False)
+
+    @property
+    def is_relayed(self) -> bool:
+        """Whether requests and answers are passed through as they are.
+
+        Replicas of ours are spoken to in our own way: asked to stream, with their answers joined.
+        """
+        return bool(self.route.pool) and self.route.line.is_remote
+
+    def want(self) -> Want:
+        """Return what a call of the request wants of an endpoint."""
+        caller = self.caller
+        flow = f"{caller.tenant}/{caller.fairness}" if caller.fairness else caller.tenant
+        return Want(
+            priority=self.priority,
+            flow=flow,
+            model=self.target if self.route.pool else "",
+            prompt=self.prompt,
+            session=caller.session,
+            only=caller.only,
+        )
+
+
+RouteKey = tuple[str, str]
+"""Namespace and name."""
+
+
+class Routes:
+    """The table of routes.
+
+    Args:
+        own: returns the line of a model that the platform serves under its own name, or raises
+            ModelNotFound.
+        named: routes by namespace and name; somebody else keeps them.
+        objectives: priorities by namespace and name of the objective, likewise.
+    """
+
+    def __init__(
+        self,
+        own: Callable[[str], Line],
+        named: Mapping[RouteKey, Route],
+        objectives: Mapping[RouteKey, int],
+    ) -> None:
+        self._own = own
+        self._named = named
+        self._objectives = objectives
+
+    def find(self, model: str, tenant: str) -> Route:
+        """Return the route of a name in a tenant's reach.
+
+        Raises:
+            ModelNotFound: there is none.
+        """
+        if self._named:
+            for namespace in (tenant, DEFAULT_NAMESPACE):
+                route = self._named.get((namespace, model))
+                if route is not None:
+                    return route
+        try:
+            return Route(model, self._own(model), service=model)
+        except ModelNotFound as error:
+            known = {*error.details["available_models"], *self.names(tenant)}
+            raise ModelNotFound(model, sorted(known)) from None
+
+    def names(self, tenant: str) -> list[str]:
+        """Return the names in a tenant's reach, besides those of models of ours."""
+        reach = (tenant, DEFAULT_NAMESPACE)
+        return sorted({name for namespace, name in self._named if namespace in reach})
+
+    def choose(self, model: str, caller: Caller) -> Destination:
+        """Return where a request goes.
+
+        Raises:
+            ModelNotFound: nothing of that name.
+            NoValidTarget: the name is reserved.
+            InvalidRequest: there is no such objective.
+        """
+        route = self.find(model, caller.tenant)
+        target = model
+        if route.split is not None:
+            target = (
+                route.split.for_session(caller.session)
+                if caller.session
+                else route.split.at(random.random())  # noqa: S311 - nothing secret
+            )
+        priority = self._priority(caller) if caller.objective else route.priority
+        return Destination(route, target, priority, caller)
+
+    def _priority(self, caller: Caller) -> int:
+        for namespace in (caller.tenant, DEFAULT_NAMESPACE):
+            priority = self._objectives.get((namespace, caller.objective))
+            if priority is not None:
+                return priority
+        raise InvalidRequest(
+            f"There is no InferenceObjective '{caller.objective}' in the caller's reach.",
+            field="x-gateway-inference-objective",
+        )
