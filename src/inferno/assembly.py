@@ -464,7 +464,7 @@ async def data_plane(
     )
     client = UpstreamClient()
     async with closing(client), directory.following():
-        routes = Routes(directory.line, {}, {})
+        routes = Routes(directory, {}, {})
         forwarder = Forwarder(routes, residency, client, timeouts(settings))
         async with asyncio.TaskGroup() as tasks:
             idle = tasks.create_task(residency.unload_idle())

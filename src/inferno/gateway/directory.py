@@ -10,32 +10,31 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-import structlog
-
 from inferno.core.errors import (
-    Expired,
     InfernoError,
     ModelLoadFailed,
     ModelNotFound,
     ModelNotLoaded,
     Overloaded,
 )
-from inferno.core.resources import LOAD_REQUESTED_ANNOTATION, InferenceService, Pod, Resource
+from inferno.core.resources import (
+    DEFAULT_NAMESPACE,
+    LOAD_REQUESTED_ANNOTATION,
+    InferenceService,
+    Pod,
+    Resource,
+)
 from inferno.gateway.endpoints import Endpoint
+from inferno.gateway.following import follow, place_of, split_place
 from inferno.gateway.lines import Line, LineTable
 from inferno.gateway.upstream import Address
 from inferno.storage.base import ResourceStore
 
 R = TypeVar("R", bound=Resource)
 
-RETRY_SECONDS = 1.0
-"""Before the store is asked again after an error."""
-
-log = structlog.get_logger(__name__)
-
 
 class Directory:
-    """Services and pods by name, and the endpoints that follow from them.
+    """Services and pods by their places, and the endpoints that follow from them.
 
     Args:
         store: where they are watched.
@@ -65,6 +64,22 @@ class Directory:
             raise ModelNotFound(model, sorted(self.services))
         return service
 
+    def place(self, model: str, tenant: str) -> str:
+        """Return the place of the model that a tenant means by a name: its own comes first.
+
+        Raises:
+            ModelNotFound: it can reach none of that name; lists those that it can.
+        """
+        for place in (f"{tenant}/{model}", model):
+            if place in self.services and "/" not in model:
+                return place
+        raise ModelNotFound(model, self.names(tenant))
+
+    def names(self, tenant: str) -> list[str]:
+        """Return the names of the models that a tenant can reach."""
+        places = map(split_place, self.services)
+        return sorted({name for space, name in places if space in (tenant, DEFAULT_NAMESPACE)})
+
     def line(self, model: str) -> Line:
         """Return the line of a served model.
 
@@ -76,7 +91,7 @@ class Directory:
 
     def pods_of(self, model: str) -> list[Pod]:
         """Return the replicas of a model, ready or not."""
-        return [pod for pod in self.pods.values() if pod.spec.service == model]
+        return [pod for pod in self.pods.values() if service_of(pod) == model]
 
     def is_loaded(self, model: str) -> bool:
         """Return whether a replica of the model can answer."""
@@ -127,9 +142,17 @@ class Directory:
         async with asyncio.TaskGroup() as tasks:
             followers = [
                 tasks.create_task(
-                    self._follow(InferenceService, self.services, self._on_service, ready[0])
+                    follow(
+                        self._store,
+                        InferenceService,
+                        self.services,
+                        self._changing(self._on_service),
+                        ready[0],
+                    )
                 ),
-                tasks.create_task(self._follow(Pod, self.pods, self._on_pod, ready[1])),
+                tasks.create_task(
+                    follow(self._store, Pod, self.pods, self._changing(self._on_pod), ready[1])
+                ),
             ]
             for event in ready:
                 await event.wait()
@@ -137,71 +160,38 @@ class Directory:
             for follower in followers:
                 follower.cancel()
 
-    async def _follow(
-        self,
-        kind: type[R],
-        known: dict[str, R],
-        on_change: Callable[[R, bool], None],
-        ready: asyncio.Event,
-    ) -> None:
-        """Keep track of one kind for ever; while the store is away, what was known still holds."""
-        while True:
-            try:
-                await self._follow_once(kind, known, on_change, ready)
-            except Expired:
-                log.info("watch_expired", kind=kind.KIND.kind)
-            except Exception:
-                log.exception("watch_failed", kind=kind.KIND.kind)
-                await asyncio.sleep(RETRY_SECONDS)
+    def _changing(self, on_change: Callable[[R, bool], None]) -> Callable[[R, bool], None]:
+        """Return what handles a change and then wakes those who wait for one."""
 
-    async def _follow_once(
-        self,
-        kind: type[R],
-        known: dict[str, R],
-        on_change: Callable[[R, bool], None],
-        ready: asyncio.Event,
-    ) -> None:
-        """List, then watch from there. Raises what the store raises."""
-        listed, version = await self._store.list(kind)
-        present = {resource.metadata.name for resource in listed}
-        for name in known.keys() - present:
-            on_change(known.pop(name), True)
-        for resource in listed:
-            known[resource.metadata.name] = resource
-            on_change(resource, False)
-        ready.set()
-        self._notify()
-        async for event in self._store.watch(kind, since=version):
-            gone = event.type == "DELETED"
-            if gone:
-                known.pop(event.resource.metadata.name, None)
-            else:
-                known[event.resource.metadata.name] = event.resource
-            on_change(event.resource, gone)
+        def changed(resource: R, gone: bool) -> None:
+            on_change(resource, gone)
             self._notify()
+
+        return changed
 
     def _notify(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
     def _on_service(self, service: InferenceService, gone: bool) -> None:
-        name = service.metadata.name
+        name = place_of(service)
         if gone:
             self._lines.drop(name, lambda: ModelNotFound(name, sorted(self.services)))
         else:
             self._refuse_in_vain(name)
 
     def _on_pod(self, pod: Pod, gone: bool) -> None:
-        line = self._lines.line(pod.spec.service)
-        present = line.endpoints.get(pod.metadata.name)
+        name, place = pod.metadata.name, service_of(pod)
+        line = self._lines.line(place)
+        present = line.endpoints.get(name)
         usable = not gone and pod.status.phase == "Ready" and not pod.metadata.deletion_timestamp
         address = Address(pod.status.host, pod.status.port) if usable else None
         if present is not None and present.address != address:
-            line.remove(pod.metadata.name)
+            line.remove(name)
             present = None
         if address is not None and present is None:
             line.add(self._endpoint(pod, address))
-        self._refuse_in_vain(pod.spec.service)
+        self._refuse_in_vain(place)
 
     def _refuse_in_vain(self, model: str) -> None:
         """Refuse those who wait for a model that will not come of itself."""
@@ -220,7 +210,7 @@ class Directory:
         key = self._key_of(pod.metadata.uid)
         return Endpoint(
             name=pod.metadata.name,
-            model=pod.spec.service,
+            model=service_of(pod),
             address=address,
             authorization=b"Bearer " + key.encode("ascii"),
             # Twice the slots: the engine always has the next request at hand, and what waits
@@ -230,6 +220,14 @@ class Directory:
             context_size=pod.status.context_size,
             capabilities=frozenset(pod.status.capabilities),
         )
+
+
+def service_of(pod: Pod) -> str:
+    """Return the place of the service that a replica belongs to."""
+    namespace, _ = split_place(place_of(pod))
+    if namespace == DEFAULT_NAMESPACE:
+        return pod.spec.service
+    return f"{namespace}/{pod.spec.service}"
 
 
 def shutting_down() -> Overloaded:

@@ -31,6 +31,7 @@ from inferno.core.resources import (
     PredictorModel,
 )
 from inferno.gateway.directory import Directory
+from inferno.gateway.following import place_of, split_place
 from inferno.gateway.lines import LineTable
 from inferno.storage.base import ResourceStore
 
@@ -238,7 +239,8 @@ class Residency:
     async def _stored(self, model: str) -> InferenceService:
         """Return the service as the store has it now."""
         try:
-            return await self._store.get(InferenceService, model)
+            namespace, name = split_place(model)
+            return await self._store.get(InferenceService, name, namespace)
         except NotFound:
             raise ModelNotFound(model, sorted(self._directory.services)) from None
 
@@ -246,7 +248,7 @@ class Residency:
         self, service: InferenceService, options: EngineOptions | None
     ) -> InferenceService:
         """Make room and write that the model is wanted, with what is new in its options."""
-        model = service.metadata.name
+        model = place_of(service)
         service.spec.predictor.model.options = merged(service.spec.predictor.model.options, options)
         self._check_context(service)
         if service.spec.predictor.replicas == 0:
@@ -267,7 +269,8 @@ class Residency:
         self, model: str, change: Callable[[InferenceService], None]
     ) -> InferenceService:
         """Change a service, and wait until the directory shows it: the next plan counts on that."""
-        written = await self._store.modify(InferenceService, model, change)
+        namespace, name = split_place(model)
+        written = await self._store.modify(InferenceService, name, change, namespace=namespace)
         services = self._directory.services
         while model in services and not _reflects(services[model], written):
             await self._directory.changed()
@@ -290,7 +293,7 @@ class Residency:
             )
 
     async def _make_room(self, service: InferenceService) -> None:
-        name = service.metadata.name
+        name = place_of(service)
         needed = expected_bytes(service.spec.predictor.model)
         others = [r for r in self._residents() if r.name != name]
         evicted = plan_room(others, needed_bytes=needed, limits=self._limits)
@@ -314,7 +317,7 @@ class Residency:
 
     async def _loaded(self, asked: InferenceService) -> list[Pod]:
         """Wait for Ready replicas of the service as it was asked for, or as it became since."""
-        name = asked.metadata.name
+        name = place_of(asked)
         while True:
             present = self._directory.service(name)
             is_known = _reflects(present, asked)
@@ -344,7 +347,7 @@ class Residency:
         ]
 
     def _resident(self, service: InferenceService) -> Resident:
-        name = service.metadata.name
+        name = place_of(service)
         measured = sum(pod.status.memory_bytes for pod in self._directory.pods_of(name))
         expected = expected_bytes(service.spec.predictor.model)
         line = self._lines.line(name)

@@ -7,12 +7,13 @@ shared namespace does, then the models that the platform serves under their own 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from inferno.core.errors import InvalidRequest, ModelNotFound
 from inferno.core.resources import DEFAULT_NAMESPACE
 from inferno.core.target_split import TargetSplit
+from inferno.gateway.directory import Directory
 from inferno.gateway.lines import Line
 from inferno.gateway.picking import Want
 
@@ -106,21 +107,25 @@ class Routes:
     """The table of routes.
 
     Args:
-        own: returns the line of a model that the platform serves under its own name, or raises
-            ModelNotFound.
+        directory: the models that the platform serves under their own names.
         named: routes by namespace and name; somebody else keeps them.
         objectives: priorities by namespace and name of the objective, likewise.
     """
 
     def __init__(
         self,
-        own: Callable[[str], Line],
+        directory: Directory,
         named: Mapping[RouteKey, Route],
         objectives: Mapping[RouteKey, int],
     ) -> None:
-        self._own = own
+        self._directory = directory
         self._named = named
         self._objectives = objectives
+
+    @property
+    def any_named(self) -> bool:
+        """Whether there are routes besides those of models of ours."""
+        return bool(self._named)
 
     def find(self, model: str, tenant: str) -> Route:
         """Return the route of a name in a tenant's reach.
@@ -134,10 +139,11 @@ class Routes:
                 if route is not None:
                     return route
         try:
-            return Route(model, self._own(model), service=model)
+            place = self._directory.place(model, tenant)
         except ModelNotFound as error:
             known = {*error.details["available_models"], *self.names(tenant)}
             raise ModelNotFound(model, sorted(known)) from None
+        return Route(model, self._directory.line(place), service=place)
 
     def names(self, tenant: str) -> list[str]:
         """Return the names in a tenant's reach, besides those of models of ours."""

@@ -20,6 +20,7 @@ from inferno.limits.tally import Tally
 from inferno.server.errors import openai_envelope
 from inferno.server.joining import ChatJoiner
 from inferno.server.operation import Services, Visited
+from inferno.server.passthrough import passed_through
 from inferno.server.relay import (
     DONE_EVENT,
     all_of,
@@ -96,7 +97,10 @@ Emit = Callable[[dict[str, Any]], Awaitable[None]]
 
 async def chat_completions(exchange: Visited, services: Services) -> None:
     """Serve one chat request, streamed or not."""
-    request: ChatRequest = decode_body(_requests, await exchange.body())
+    body = await exchange.body()
+    if await passed_through(exchange, services, body, PATH, "chat"):
+        return
+    request: ChatRequest = decode_body(_requests, body)
     check(request)
     check_logit_bias(request, services)
     exchange.require_streaming(request.stream)

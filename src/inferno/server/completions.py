@@ -23,6 +23,7 @@ from inferno.server.chat import check_choices, check_logit_bias, check_stream_op
 from inferno.server.errors import openai_envelope
 from inferno.server.joining import join_completion
 from inferno.server.operation import Services, Visited
+from inferno.server.passthrough import passed_through
 from inferno.server.relay import (
     DONE_EVENT,
     all_of,
@@ -97,7 +98,10 @@ class Choice:
 
 async def completions(exchange: Visited, services: Services) -> None:
     """Serve one completion request, streamed or not."""
-    request: CompletionRequest = decode_body(_requests, await exchange.body())
+    body = await exchange.body()
+    if await passed_through(exchange, services, body, PATH, "text_completion"):
+        return
+    request: CompletionRequest = decode_body(_requests, body)
     prompts = prompts_of(request.prompt)
     check(request, prompts)
     check_logit_bias(request, services)

@@ -10,6 +10,7 @@ from inferno.core.errors import InvalidRequest, Unsupported
 from inferno.gateway.forwarding import Call
 from inferno.limits.tally import Tally
 from inferno.server.operation import Services, Visited
+from inferno.server.passthrough import passed_through
 from inferno.server.relay import read_answer
 from inferno.server.serving import serving
 from inferno.server.types import EmbeddingRequest, Texts, TokenIdLists, TokenIds, fields_of
@@ -22,17 +23,20 @@ _requests: msgspec.json.Decoder[EmbeddingRequest] = msgspec.json.Decoder(Embeddi
 
 async def embeddings(exchange: Visited, services: Services) -> None:
     """Embed one text or many."""
-    request: EmbeddingRequest = decode_body(_requests, await exchange.body())
+    body = await exchange.body()
+    if await passed_through(exchange, services, body, PATH, "embeddings"):
+        return
+    request: EmbeddingRequest = decode_body(_requests, body)
     if request.dimensions is not None:
         raise Unsupported(
             "'dimensions' is not supported: a model's embeddings have the length they have.",
             field="dimensions",
         )
     check_input(request.input)
-    body = msgspec.json.encode(fields_of(request, frozenset({"user"})))
+    wanted = msgspec.json.encode(fields_of(request, frozenset({"user"})))
     needs = {"embeddings": "input"}
-    tally = Tally.of(body, max_tokens=0)
-    call = Call(request.model, PATH, body, exchange.request_id, needs, tally)
+    tally = Tally.of(wanted, max_tokens=0)
+    call = Call(request.model, PATH, wanted, exchange.request_id, needs, tally, streamed=False)
     async with serving(exchange, services, [call], "embeddings"):
         await exchange.respond(200, await read_answer(services.forwarder, call))
 

@@ -10,6 +10,7 @@ import msgspec
 from inferno.core.errors import InvalidRequest
 from inferno.core.resources import EngineOptions, InferenceService
 from inferno.gateway.directory import Directory
+from inferno.gateway.following import place_of
 from inferno.server.operation import Services, Visited
 from inferno.server.recording import record
 from inferno.server.types import LoadRequest
@@ -22,16 +23,22 @@ OWNER = "local"
 
 async def list_models(exchange: Visited, services: Services) -> None:
     """`GET /models`."""
-    directory = services.directory
-    names = sorted(directory.services)
-    models = [described(directory.services[name], directory) for name in names]
+    directory, tenant = services.directory, exchange.visit.principal.tenant
+    places = [directory.place(name, tenant) for name in directory.names(tenant)]
+    models = [described(directory.services[place], directory) for place in places]
     await exchange.respond_json({"models": models})
 
 
 async def get_model(exchange: Visited, services: Services) -> None:
     """`GET /models/{model_id}`."""
-    service = services.directory.service(exchange.path_params["model_id"])
+    service = services.directory.service(_place(exchange, services))
     await exchange.respond_json(described(service, services.directory))
+
+
+def _place(exchange: Visited, services: Services) -> str:
+    """Return which model the path names. Raises ModelNotFound."""
+    tenant = exchange.visit.principal.tenant
+    return services.directory.place(exchange.path_params["model_id"], tenant)
 
 
 def described(service: InferenceService, directory: Directory) -> dict[str, Any]:
@@ -40,9 +47,9 @@ def described(service: InferenceService, directory: Directory) -> dict[str, Any]
     `context_size` is what one request can hold: the replica's figure where one is ready, else
     what is configured, else what the model was trained for.
     """
-    name = service.metadata.name
+    name, place = service.metadata.name, place_of(service)
     model = service.spec.predictor.model
-    pods = directory.pods_of(name)
+    pods = directory.pods_of(place)
     ready = [pod for pod in pods if pod.status.phase == "Ready"]
     # While options change, a replica of the old ones may still be there; the wanted come first.
     ready.sort(key=lambda pod: pod.spec.model != model)
@@ -61,7 +68,7 @@ def described(service: InferenceService, directory: Directory) -> dict[str, Any]
         "pinned": service.spec.pinned,
     }
     # The replicas know first; the service's status follows them.
-    failure = directory.load_failure(name)
+    failure = directory.load_failure(place)
     if failure is not None:
         shown |= {"status": "failed", "reason": failure.reason, "message": failure.message}
     elif model.info.problem:
@@ -79,15 +86,27 @@ def described(service: InferenceService, directory: Directory) -> dict[str, Any]
 
 async def list_openai_models(exchange: Visited, services: Services) -> None:
     """`GET /v1/models`."""
-    known = services.directory.services
-    data = [_openai_model(known[name]) for name in sorted(known)]
+    directory, tenant = services.directory, exchange.visit.principal.tenant
+    places = {name: directory.place(name, tenant) for name in directory.names(tenant)}
+    routes = services.forwarder.routes
+    data = [_openai_model(directory.services[place]) for place in places.values()]
+    data += [_openai_route(name) for name in routes.names(tenant) if name not in places]
     await exchange.respond_json({"object": "list", "data": data})
 
 
 async def get_openai_model(exchange: Visited, services: Services) -> None:
     """`GET /v1/models/{model_id}`."""
-    service = services.directory.service(exchange.path_params["model_id"])
+    model = exchange.path_params["model_id"]
+    if model in services.forwarder.routes.names(exchange.visit.principal.tenant):
+        await exchange.respond_json(_openai_route(model))
+        return
+    service = services.directory.service(_place(exchange, services))
     await exchange.respond_json(_openai_model(service))
+
+
+def _openai_route(name: str) -> dict[str, Any]:
+    """Return a name that an InferenceModel gives to models of a pool."""
+    return {"id": name, "object": "model", "created": 0, "owned_by": "pool"}
 
 
 def _openai_model(service: InferenceService) -> dict[str, Any]:
@@ -102,13 +121,13 @@ def _openai_model(service: InferenceService) -> dict[str, Any]:
 
 async def load_model(exchange: Visited, services: Services) -> None:
     """`POST /models/{model_id}/load`; no body, `null` and `{}` are alike."""
-    model = exchange.path_params["model_id"]
+    model, place = exchange.path_params["model_id"], _place(exchange, services)
     body = await exchange.body()
     request: LoadRequest | None = decode_body(_loads, body) if body.strip() else None
     options = EngineOptions(**msgspec.structs.asdict(request)) if request else None
     # No watch for the client here: a load that was asked for is finished, whoever waits.
-    check_context(services.directory.service(model), options)
-    loaded = await services.residency.load(model, options)
+    check_context(services.directory.service(place), options)
+    loaded = await services.residency.load(place, options)
     await record(exchange, services, "model.load", f"model:{model}")
     await exchange.respond_json(
         {
@@ -139,8 +158,8 @@ def check_context(service: InferenceService, options: EngineOptions | None) -> N
 
 async def unload_model(exchange: Visited, services: Services) -> None:
     """`POST /models/{model_id}/unload`; running requests finish first."""
-    model = exchange.path_params["model_id"]
+    model, place = exchange.path_params["model_id"], _place(exchange, services)
     await exchange.body()
-    await services.residency.unload(model)
+    await services.residency.unload(place)
     await record(exchange, services, "model.unload", f"model:{model}")
     await exchange.respond_json({"status": "unloaded", "model_id": model})

@@ -41,7 +41,7 @@ async def events_of(answer: Answer) -> AsyncIterator[list[bytes]]:
             if event.startswith((b'data: {"error"', b"error:")):
                 _, _, payload = event.partition(b":")
                 raise replica_error(200, payload.strip())
-            if b'"usage":{' in event:
+            if b'"usage":{' in event or b'"usage": {' in event:
                 count(call, data_of(event))
         if events:
             if call.journey.first is None:
