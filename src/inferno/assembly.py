@@ -57,6 +57,7 @@ from inferno.settings import Settings
 from inferno.storage.base import ResourceStore
 from inferno.storage.database import Database
 from inferno.storage.resources import SqlResourceStore
+from inferno.storage.sealing import Sealer
 from inferno.telemetry import logs
 from inferno.telemetry.audit import AuditEvent, AuditTrail
 from inferno.tenancy.access import Access, TokenVerifier
@@ -206,7 +207,8 @@ async def platform(
     async with AsyncExitStack() as stack:
         database = await Database.open(settings.database)
         stack.push_async_callback(database.close)
-        store = await SqlResourceStore.open(database)
+        secret = data_dir.secret()
+        store = await SqlResourceStore.open(database, sealer=Sealer(secret))
         stack.push_async_callback(store.close)
         accounts = Accounts.over(database)
         first = await ensure_admin(
@@ -216,7 +218,6 @@ async def platform(
             password=settings.admin_password,
             api_key=settings.api_key,
         )
-        secret = data_dir.secret()
         await stack.enter_async_context(replicas(settings, data_dir, store, secret))
         doors = await stack.enter_async_context(way_in(settings, database, accounts, secret))
         if first is not None:

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from inferno.core.errors import Conflict
 from inferno.core.resources import ObjectMeta, Resource
 from inferno.storage.documents import Document, decode, encode, timestamp
+from inferno.storage.sealing import Sealer
 from inferno.storage.tables import (
     counters,
     resource_events,
@@ -40,10 +41,14 @@ class Journal:
         connection: inside a write transaction.
         version: version of the newest write so far.
         history: how many events are kept for watchers to resume from.
+        sealer: encrypts what is stored encrypted.
     """
 
-    def __init__(self, connection: AsyncConnection, version: int, *, history: int) -> None:
+    def __init__(
+        self, connection: AsyncConnection, version: int, *, history: int, sealer: Sealer
+    ) -> None:
         self._connection = connection
+        self.sealer = sealer
         self._start = version
         self._history = history
         self.version = version
@@ -51,7 +56,7 @@ class Journal:
         """The newest version of each kind that was written here."""
 
     @classmethod
-    async def begin(cls, connection: AsyncConnection, *, history: int) -> Journal:
+    async def begin(cls, connection: AsyncConnection, *, history: int, sealer: Sealer) -> Journal:
         """Wait for all other writers, in every process, and start after them.
 
         The lock on the counter makes the order of versions the order of commits. With a sequence
@@ -63,7 +68,7 @@ class Journal:
             start = "INSERT INTO counters VALUES ('resource_version', 0) ON CONFLICT DO NOTHING"
             await connection.execute(text(start))
             version = await connection.scalar(query)
-        return cls(connection, version or 0, history=history)
+        return cls(connection, version or 0, history=history, sealer=sealer)
 
     async def finish(self) -> None:
         """Store the version reached, and forget events that are older than the history."""
@@ -91,7 +96,7 @@ class Journal:
                 f"{resource.KIND.kind} '{metadata.name}' exists already.", name=metadata.name
             )
         await self._check_owners(metadata)
-        stored = self._numbered(resource)
+        stored = self._numbered(self.sealer.protected(resource, None))
         row = {"uid": metadata.uid, "kind": key, "namespace": metadata.namespace}
         await self._connection.execute(
             insert(resources).values(**row, name=metadata.name, **_changing(stored))

@@ -26,6 +26,7 @@ from inferno.storage.documents import (
 )
 from inferno.storage.feed import CHANNEL, Feed
 from inferno.storage.journal import Journal, read_version
+from inferno.storage.sealing import NoSealer, Sealer
 from inferno.storage.tables import resources
 from inferno.storage.watches import Watch
 
@@ -38,14 +39,20 @@ class SqlResourceStore:
     Any number of processes may write to one database; all of their watches see every write.
     """
 
-    def __init__(self, database: Database, feed: Feed, *, history: int) -> None:
+    def __init__(self, database: Database, feed: Feed, *, history: int, sealer: Sealer) -> None:
         self._database = database
         self._feed = feed
         self._history = history
+        self._sealer = sealer
 
     @classmethod
     async def open(
-        cls, database: Database, *, history: int = 10_000, interval: float = 0.5
+        cls,
+        database: Database,
+        *,
+        history: int = 10_000,
+        interval: float = 0.5,
+        sealer: Sealer | None = None,
     ) -> Self:
         """Start a store.
 
@@ -53,13 +60,14 @@ class SqlResourceStore:
             database: stays the caller's to close, after the store.
             history: how many events are kept for watches to resume from.
             interval: seconds between looks for writes of other processes; Postgres tells sooner.
+            sealer: encrypts values of Secrets; without one, there can be none.
 
         Raises:
             Overloaded: the database does not answer.
         """
         feed = Feed(database, interval=interval)
         await feed.start()
-        return cls(database, feed, history=history)
+        return cls(database, feed, history=history, sealer=sealer or NoSealer())
 
     async def close(self) -> None:
         """End all watches."""
@@ -182,7 +190,7 @@ class SqlResourceStore:
     @contextlib.asynccontextmanager
     async def _write(self) -> AsyncIterator[Journal]:
         async with self._database.transaction() as connection:
-            journal = await Journal.begin(connection, history=self._history)
+            journal = await Journal.begin(connection, history=self._history, sealer=self._sealer)
             yield journal
             await journal.finish()
             if journal.latest:
@@ -205,7 +213,8 @@ async def _step(journal: Journal, current: R, wanted: R, *, status: bool) -> R:
     key = kind_key(type(current))
     if status:
         return await journal.replace(key, current, transitions.with_status(current, wanted))
-    following = transitions.updated(current, wanted)
+    # Before the comparison: a value that is written again as it was is no change.
+    following = transitions.updated(current, journal.sealer.protected(wanted, current))
     if not transitions.is_gone(following.metadata):
         return await journal.replace(key, current, following)
     return await _remove(journal, key, following)
