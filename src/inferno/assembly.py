@@ -24,7 +24,11 @@ import uvloop
 from starlette.types import ASGIApp
 
 from inferno import welcome
+from inferno.controllers.inference_model import InferenceModelController
+from inferno.controllers.inference_objective import InferenceObjectiveController
+from inferno.controllers.inference_pool import InferencePoolController
 from inferno.controllers.inference_service import InferenceServiceController
+from inferno.controllers.model_server import ModelServerController
 from inferno.controllers.models_folder import ModelsFolderController
 from inferno.core.errors import ConfigurationError, InfernoError
 from inferno.data_dir import DataDir, write_private
@@ -431,7 +435,13 @@ async def replicas(
     )
     settings.models_path.mkdir(parents=True, exist_ok=True)
     await folder.reconcile(first=True)
-    controller = InferenceServiceController(store)
+    controllers = (
+        InferenceServiceController(store),
+        InferencePoolController(store),
+        InferenceModelController(store),
+        InferenceObjectiveController(store),
+        ModelServerController(store),
+    )
     runtime = LocalRuntime(
         store,
         engine=engine,
@@ -439,7 +449,11 @@ async def replicas(
         data_dir=data_dir.path,
         timings=Timings(grace=settings.grace_period),
     )
-    async with running(runtime.run), running(controller.loop().run), running(folder.run):
+    async with AsyncExitStack() as loops:
+        await loops.enter_async_context(running(runtime.run))
+        for controller in controllers:
+            await loops.enter_async_context(running(controller.loop().run))
+        await loops.enter_async_context(running(folder.run))
         yield
 
 

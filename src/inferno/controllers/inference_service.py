@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import secrets
 import string
@@ -14,6 +15,7 @@ import structlog
 
 from inferno.controllers.loop import Key, Loop, Source, own_key
 from inferno.core.errors import NotFound
+from inferno.core.replica_labels import replica_labels
 from inferno.core.resources import (
     LOAD_REQUESTED_ANNOTATION,
     RUNTIME_FINALIZER,
@@ -255,12 +257,30 @@ class InferenceServiceController:
             await self._delete(key, [pod.metadata.name for pod in labelled if _has_owner(pod)])
             return
         pods = [pod for pod in labelled if _owns(service, pod)]
+        await self._relabel(service, pods)
         decision = plan(service, pods, engines=self._engines, now=_now())
         await self._report(service, decision.status)
         for spec in decision.create:
             await self._store.create(_make_pod(service, spec))
             _log.info("replica_wanted", service=key.name)
         await self._delete(key, decision.delete)
+
+    async def _relabel(self, service: InferenceService, pods: Iterable[Pod]) -> None:
+        """Give replicas the labels that the service has now: pools select by them.
+
+        Labels are no part of the template; a replica goes on serving under new ones.
+        """
+        wanted = replica_labels(service)
+
+        def change(pod: Pod) -> None:
+            pod.metadata.labels = wanted
+
+        for pod in pods:
+            if pod.metadata.labels != wanted and not _is_leaving(pod):
+                with contextlib.suppress(NotFound):
+                    await self._store.modify(
+                        Pod, pod.metadata.name, change, namespace=pod.metadata.namespace
+                    )
 
     async def _delete(self, key: Key, names: Iterable[str]) -> None:
         """Delete pods; those that are gone already are fine."""
@@ -315,7 +335,7 @@ def _make_pod(service: InferenceService, spec: PodSpec) -> Pod:
         metadata=ObjectMeta(
             name=f"{metadata.name}-{suffix}",
             namespace=metadata.namespace,
-            labels={SERVICE_LABEL: metadata.name},
+            labels=replica_labels(service),
             annotations={} if requested is None else {LOAD_REQUESTED_ANNOTATION: requested},
             owner_references=[owner],
             finalizers=[RUNTIME_FINALIZER],

@@ -11,6 +11,7 @@ from inferno.controllers.inference_service import (
     template_hash,
 )
 from inferno.controllers.loop import Key
+from inferno.core.replica_labels import replica_labels
 from inferno.core.resources import (
     LOAD_REQUESTED_ANNOTATION,
     RUNTIME_FINALIZER,
@@ -288,6 +289,28 @@ async def test_a_service_gets_its_pods(store: SqlResourceStore) -> None:
         assert pod.metadata.owner_references[0].uid == service.metadata.uid
         assert pod.spec.template_hash == TEMPLATE
     assert (await store.get(InferenceService, "m")).status.state == "Pending"
+
+
+async def test_pods_carry_the_labels_of_their_service(store: SqlResourceStore) -> None:
+    service = _service(1)
+    service.metadata.labels = {"team": "search"}
+    await store.create(service)
+    controller = InferenceServiceController(store)
+    await controller.reconcile(Key("default", "m"))
+    (pod,) = (await store.list(Pod, labels={"team": "search"}))[0]
+    assert pod.metadata.labels == replica_labels(service)
+    assert pod.metadata.labels["serving.kserve.io/inferenceservice"] == "m"
+    assert pod.metadata.labels[SERVICE_LABEL] == "m"
+
+    def relabel(one: InferenceService) -> None:
+        one.metadata.labels = {"team": "ads", SERVICE_LABEL: "another", "tier": "gold"}
+
+    changed = await store.modify(InferenceService, "m", relabel)
+    await controller.reconcile(Key("default", "m"))
+    (same,) = (await store.list(Pod, labels={"team": "ads", "tier": "gold"}))[0]
+    assert same.metadata.uid == pod.metadata.uid
+    assert same.metadata.labels == replica_labels(changed)
+    assert same.metadata.labels[SERVICE_LABEL] == "m"
 
 
 async def test_pods_of_a_service_that_is_gone_go_too(store: SqlResourceStore) -> None:
