@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import ipaddress
 import json
 import os
@@ -28,7 +29,7 @@ from inferno.controllers.inference_model import InferenceModelController
 from inferno.controllers.inference_objective import InferenceObjectiveController
 from inferno.controllers.inference_pool import InferencePoolController
 from inferno.controllers.inference_service import InferenceServiceController
-from inferno.controllers.model_server import ModelServerController
+from inferno.controllers.model_server import ModelServerController, set_reachable
 from inferno.controllers.models_folder import ModelsFolderController
 from inferno.core.errors import ConfigurationError, InfernoError
 from inferno.data_dir import DataDir, write_private
@@ -37,8 +38,11 @@ from inferno.gateway.directory import Directory
 from inferno.gateway.forwarding import Forwarder, Timeouts
 from inferno.gateway.lines import LineTable
 from inferno.gateway.picking import Picker
+from inferno.gateway.pools import Pools
+from inferno.gateway.probing import Prober
 from inferno.gateway.residency import Limits, Residency
 from inferno.gateway.routing import Routes
+from inferno.gateway.server_clients import ServerClients
 from inferno.gateway.upstream import UpstreamClient
 from inferno.identity import passwords
 from inferno.identity.issuer_settings import IssuerSettings
@@ -477,9 +481,22 @@ async def data_plane(
         load_on_demand=settings.load_on_demand,
         load_timeout=settings.load_timeout,
     )
-    client = UpstreamClient()
-    async with closing(client), directory.following():
-        routes = Routes(directory, {}, {})
+    client, server_clients = UpstreamClient(), ServerClients()
+    pools = Pools(store, directory, lines, server_clients, unsealed=Sealer(secret).value)
+    prober = Prober(
+        pools,
+        client,
+        functools.partial(set_reachable, store),
+        interval=settings.probe_interval,
+    )
+    async with (
+        closing(client),
+        closing(server_clients),
+        directory.following(),
+        pools.following(),
+        prober.probing(),
+    ):
+        routes = Routes(directory, pools.named, pools.objectives)
         forwarder = Forwarder(routes, residency, client, timeouts(settings))
         async with asyncio.TaskGroup() as tasks:
             idle = tasks.create_task(residency.unload_idle())
@@ -512,7 +529,7 @@ def timeouts(settings: Settings) -> Timeouts:
 
 
 @asynccontextmanager
-async def closing(client: UpstreamClient) -> AsyncIterator[None]:
+async def closing(client: UpstreamClient | ServerClients) -> AsyncIterator[None]:
     """Close the client at the end of the block."""
     try:
         yield

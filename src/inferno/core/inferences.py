@@ -49,6 +49,7 @@ class Journey:
         first: when the first piece of the answer came.
         ended: when it was over.
         endpoint: the replica's name.
+        address: where it listens, as `host:port`.
         attempts: replicas that it was sent to.
         prompt_tokens: as the engine counted them, or an estimate where it did not.
         cached_tokens: of those, how many the engine had in its cache.
@@ -60,6 +61,7 @@ class Journey:
     first: float | None = None
     ended: float | None = None
     endpoint: str = ""
+    address: str = ""
     attempts: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0

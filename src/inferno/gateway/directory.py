@@ -25,7 +25,7 @@ from inferno.core.resources import (
     Resource,
 )
 from inferno.gateway.endpoints import Endpoint
-from inferno.gateway.following import follow, place_of, split_place
+from inferno.gateway.following import follow, join_place, place_of, split_place
 from inferno.gateway.lines import Line, LineTable
 from inferno.gateway.upstream import Address
 from inferno.storage.base import ResourceStore
@@ -70,7 +70,7 @@ class Directory:
         Raises:
             ModelNotFound: it can reach none of that name; lists those that it can.
         """
-        for place in (f"{tenant}/{model}", model):
+        for place in (join_place(tenant, model), model):
             if place in self.services and "/" not in model:
                 return place
         raise ModelNotFound(model, self.names(tenant))
@@ -112,6 +112,14 @@ class Directory:
             return None
         status = failed[-1].status
         return ModelLoadFailed(model, reason=status.reason, message=status.message)
+
+    def endpoint_of(self, pod: Pod) -> Endpoint | None:
+        """Return the endpoint of a replica that can answer."""
+        return self._lines.line(service_of(pod)).endpoints.get(pod.metadata.name)
+
+    async def noticed(self) -> None:
+        """Wait until anything changes, whether we are shutting down or not."""
+        await self._changed.wait()
 
     async def changed(self) -> None:
         """Wait until anything changes.
@@ -224,10 +232,7 @@ class Directory:
 
 def service_of(pod: Pod) -> str:
     """Return the place of the service that a replica belongs to."""
-    namespace, _ = split_place(place_of(pod))
-    if namespace == DEFAULT_NAMESPACE:
-        return pod.spec.service
-    return f"{namespace}/{pod.spec.service}"
+    return join_place(pod.metadata.namespace, pod.spec.service)
 
 
 def shutting_down() -> Overloaded:

@@ -45,6 +45,7 @@ class Endpoint:
         context_size: tokens that one request can hold; 0 where nobody knows.
         capabilities: what its engine can do with the model; None where nobody knows.
         serves: names of models that it knows; None for any.
+        adapters: LoRA adapters that requests to it have to name by number (llama.cpp).
         remote: whether somebody else runs it.
         client: speaks its TLS; None for the gateway's own client, which speaks none.
         in_flight: requests that it works on now.
@@ -65,6 +66,7 @@ class Endpoint:
     context_size: int
     capabilities: frozenset[str] | None
     serves: frozenset[str] | None = None
+    adapters: dict[str, int] = field(default_factory=dict)
     remote: bool = False
     client: UpstreamClient | None = None
     in_flight: int = 0
@@ -92,7 +94,7 @@ class Endpoint:
     def kv_cache_usage(self) -> float:
         """Share of its cache that is in use; 0 where nobody knows."""
         load = self.fresh_load
-        return load.kv_cache_usage if load is not None else 0.0
+        return (load.kv_cache_usage or 0.0) if load is not None else 0.0
 
     @property
     def fresh_load(self) -> EndpointLoad | None:

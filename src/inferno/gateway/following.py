@@ -22,10 +22,12 @@ log = structlog.get_logger(__name__)
 
 def place_of(resource: Resource) -> str:
     """Return the name of a resource in a picture of its kind: short in the shared namespace."""
-    metadata = resource.metadata
-    if metadata.namespace == DEFAULT_NAMESPACE:
-        return metadata.name
-    return f"{metadata.namespace}/{metadata.name}"
+    return join_place(resource.metadata.namespace, resource.metadata.name)
+
+
+def join_place(namespace: str, name: str) -> str:
+    """Return the place of the resource of a name in a namespace."""
+    return name if namespace == DEFAULT_NAMESPACE else f"{namespace}/{name}"
 
 
 def split_place(place: str) -> tuple[str, str]:

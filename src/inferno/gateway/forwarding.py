@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from types import TracebackType
+from typing import Any
 
 import msgspec
 import structlog
@@ -86,19 +87,27 @@ class Call:
     destination: Destination | None = None
     streamed: bool = True
 
-    @property
-    def body_for_target(self) -> bytes:
-        """The body with the name that the endpoint knows the model by."""
-        destination = self.destination
-        if destination is None or destination.target == self.model:
-            return self.body
-        return renamed(self.body, destination.target)
+    def body_for(self, endpoint: Endpoint) -> bytes:
+        """Return the body as an endpoint takes it.
+
+        It has the name that the endpoint knows the model by. llama.cpp takes adapters by number,
+        and applies all that it has to a request that names none.
+        """
+        target = self.model if self.destination is None else self.destination.target
+        changes: dict[str, Any] = {}
+        if target != self.model:
+            changes["model"] = target
+        if endpoint.adapters:
+            number = endpoint.adapters.get(target)
+            changes["lora"] = [] if number is None else [{"id": number, "scale": 1.0}]
+        return with_fields(self.body, changes) if changes else self.body
 
 
-def renamed(body: bytes, model: str) -> bytes:
-    """Return a request's JSON with another `model`; all else stays as it was written."""
+def with_fields(body: bytes, changes: Mapping[str, Any]) -> bytes:
+    """Return a JSON object with other values for some fields; the rest stays as it was written."""
     fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    fields["model"] = msgspec.Raw(msgspec.json.encode(model))
+    for name, value in changes.items():
+        fields[name] = msgspec.Raw(msgspec.json.encode(value))
     return msgspec.json.encode(fields)
 
 
@@ -294,6 +303,7 @@ class Opening:
             journey = call.journey
             journey.picked = time.perf_counter()
             journey.endpoint = endpoint.name
+            journey.address = str(endpoint.address)
             journey.attempts += 1
             check_capabilities(call, endpoint)
             response = await self._tried(endpoint)
@@ -392,7 +402,7 @@ class Opening:
             b"POST",
             call.path,
             headers,
-            call.body_for_target,
+            call.body_for(endpoint),
             response_timeout=(timeouts.first_byte or None) if call.streamed else None,
             read_timeout=(timeouts.idle or None) if call.streamed else None,
         )

@@ -20,7 +20,7 @@ class EndpointLoad:
 
     waiting: int
     running: int
-    kv_cache_usage: float
+    kv_cache_usage: float | None = None
     max_lora: int = 0
     loras: frozenset[str] = frozenset()
     at: float = 0.0

@@ -109,6 +109,7 @@ class UpstreamClient:
         high_water: bytes of a body held for a slow reader before the socket is read no further.
         max_header_bytes: the largest response head accepted, interim responses included.
         tls: speak TLS with this context.
+        server_name: the name that certificates must carry; None for the address's host.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class UpstreamClient:
         high_water: int = 64 * 1024,
         max_header_bytes: int = 64 * 1024,
         tls: SSLContext | None = None,
+        server_name: str | None = None,
     ) -> None:
         self.idle_timeout = idle_timeout
         self.high_water = high_water
@@ -127,6 +129,7 @@ class UpstreamClient:
         self._connect_timeout = connect_timeout
         self._max_idle = max_idle
         self._tls = tls
+        self._server_name = server_name
         self._closed = False
         self._connecting: set[asyncio.Timeout] = set()
         self._open: set[_Connection] = set()
@@ -218,6 +221,7 @@ class UpstreamClient:
                     address.host,
                     address.port,
                     ssl=self._tls,
+                    server_hostname=self._server_name if self._tls else None,
                 )
         except (OSError, UnicodeError) as error:  # UnicodeError: a host that no name can have
             reason = str(error) or "it took too long"

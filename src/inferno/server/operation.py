@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
 from inferno.core.errors import PermissionDenied
-from inferno.core.inferences import Observer, TraceContext
+from inferno.core.inferences import Journey, Observer, TraceContext
 from inferno.core.tenancy import LimitPolicy, Permission
 from inferno.gateway.directory import Directory
 from inferno.gateway.forwarding import Forwarder
@@ -20,7 +20,10 @@ from inferno.tenancy.keys import Keys
 from inferno.tenancy.overrides import Overrides
 from inferno.tenancy.sessions import Sessions
 from inferno.tenancy.users import Users
-from inferno.web.exchange import Exchange
+from inferno.web.exchange import Exchange, Header
+
+SERVED = b"x-gateway-destination-endpoint-served"
+"""Says which endpoint of a pool answered (Gateway API Inference Extension)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +72,19 @@ class Visited(Exchange):
         visit: from `Access.enter`; None where the operation is public.
     """
 
-    __slots__ = ("_visit",)
+    __slots__ = ("_visit", "routed")
 
     def __init__(self, *arguments: Any, visit: Visit | None, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._visit = visit
+        self.routed: Journey | None = None
+        """The call of a request that went through a pool; the response says who served it."""
+
+    async def start(self, status: int, headers: Iterable[Header]) -> None:
+        """Send the head of a response; `write` and `finish` follow."""
+        if self.routed is not None and self.routed.address:
+            headers = [*headers, (SERVED, self.routed.address.encode("latin-1", "replace"))]
+        await super().start(status, headers)
 
     @property
     def visit(self) -> Visit:

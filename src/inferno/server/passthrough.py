@@ -11,7 +11,7 @@ from __future__ import annotations
 import msgspec
 
 from inferno.core.inferences import Operation
-from inferno.gateway.forwarding import Call
+from inferno.gateway.forwarding import Call, with_fields
 from inferno.gateway.routing import Destination
 from inferno.limits.tally import Tally
 from inferno.server.errors import openai_envelope
@@ -101,9 +101,7 @@ def _call(
         if head.stream_options is None:
             body = USAGE_WANTED + body.lstrip()[1:]
         else:
-            fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-            fields["stream_options"] = msgspec.Raw(b'{"include_usage":true}')
-            body = msgspec.json.encode(fields)
+            body = with_fields(body, {"stream_options": {"include_usage": True}})
     generated = head.max_completion_tokens or head.max_tokens or services.default_max_tokens
     tally = Tally.of(body, max_tokens=generated * (head.n or 1))
     return Call(

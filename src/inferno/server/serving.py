@@ -60,6 +60,8 @@ async def serving(
     destination = to or destination_of(services, exchange.scope, visit, calls[0].model)
     for call in calls:
         call.destination = destination
+    if destination.route.pool:
+        exchange.routed = calls[0].journey
     await services.access.reserve(exchange.scope, visit, [call.tally for call in calls])
     observed = Observed(services, exchange.scope, visit, calls, operation, streamed=bool(streamed))
     with observed as inference:

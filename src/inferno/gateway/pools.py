@@ -1,0 +1,275 @@
+"""Pools and model names: from what the store says of them to lines and routes.
+
+Level-triggered: whatever changes, the whole picture is drawn anew a moment later, and what is the
+same as before is left alone: an endpoint that stays keeps its count, its health and its memory of
+prompts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import structlog
+
+from inferno.core.errors import InfernoError, ModelNotFound
+from inferno.core.inference_models import Criticality, InferenceModel, winners
+from inferno.core.inference_objectives import InferenceObjective
+from inferno.core.inference_pools import InferencePool
+from inferno.core.model_servers import ModelServer
+from inferno.core.pool_members import Member, members
+from inferno.core.resources import Resource
+from inferno.core.secrets import Secret
+from inferno.core.target_split import TargetSplit
+from inferno.gateway.directory import Directory
+from inferno.gateway.endpoints import Endpoint
+from inferno.gateway.following import follow, join_place, place_of
+from inferno.gateway.lines import LineTable
+from inferno.gateway.routing import Route, RouteKey
+from inferno.gateway.server_clients import ServerClients
+from inferno.gateway.upstream import Address
+from inferno.storage.base import ResourceStore
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+PRIORITIES: dict[Criticality, int] = {"Critical": 1, "Default": 0, "Sheddable": -1}
+"""Of the bands of seed 002, among the integers that came after them."""
+
+SERVER_CAPACITY = 100
+"""Requests that a model server is given at once, until it says how many it works on (the Endpoint
+Picker's concurrency detector)."""
+
+SETTLING_SECONDS = 0.02
+"""After a change, before the picture is drawn anew: changes come in crowds."""
+
+
+def line_name(namespace: str, pool: str) -> str:
+    """Return the name of a pool's line; no model's name has a colon."""
+    return f"pool:{namespace}/{pool}"
+
+
+class Pools:
+    """Routes by name, over lines of pools.
+
+    Args:
+        store: where pools, names and servers are watched.
+        directory: the replicas of ours.
+        lines: the table to keep.
+        clients: HTTP clients for servers, by their TLS.
+        unsealed: opens the value of a Secret.
+    """
+
+    def __init__(
+        self,
+        store: ResourceStore,
+        directory: Directory,
+        lines: LineTable,
+        clients: ServerClients,
+        *,
+        unsealed: Callable[[Secret, str], bytes | None],
+    ) -> None:
+        self.named: dict[RouteKey, Route] = {}
+        self.objectives: dict[RouteKey, int] = {}
+        self.servers: dict[str, ModelServer] = {}
+        self.remote: dict[str, list[Endpoint]] = {}
+        """Endpoints of each model server, by its place."""
+        self._store = store
+        self._directory = directory
+        self._lines = lines
+        self._clients = clients
+        self._unsealed = unsealed
+        self._pools: dict[str, InferencePool] = {}
+        self._models: dict[str, InferenceModel] = {}
+        self._named_objectives: dict[str, InferenceObjective] = {}
+        self._secrets: dict[str, Secret] = {}
+        self._endpoints: dict[str, Endpoint] = {}
+        self._stale = asyncio.Event()
+        self.redrawn = asyncio.Event()
+        """Set, and replaced, each time that the picture is drawn."""
+
+    @asynccontextmanager
+    async def following(self) -> AsyncIterator[None]:
+        """Keep the routes fresh while the block runs; they are complete when it begins."""
+        pictures: list[tuple[type[Resource], Any]] = [
+            (InferencePool, self._pools),
+            (InferenceModel, self._models),
+            (InferenceObjective, self._named_objectives),
+            (ModelServer, self.servers),
+            (Secret, self._secrets),
+        ]
+        async with asyncio.TaskGroup() as tasks:
+            ready = [asyncio.Event() for _ in pictures]
+            minding = [
+                tasks.create_task(follow(self._store, kind, known, self._on_change, event))
+                for (kind, known), event in zip(pictures, ready, strict=True)
+            ]
+            for event in ready:
+                await event.wait()
+            self._draw()
+            minding.append(tasks.create_task(self._redraw()))
+            minding.append(tasks.create_task(self._mind_replicas()))
+            yield
+            for task in minding:
+                task.cancel()
+
+    def _on_change(self, resource: Resource, gone: bool) -> None:
+        self._stale.set()
+
+    async def _mind_replicas(self) -> None:
+        """Take in what the directory has heard of replicas of ours."""
+        while True:
+            await self._directory.noticed()
+            self._stale.set()
+
+    async def _redraw(self) -> None:
+        while True:
+            await self._stale.wait()
+            await asyncio.sleep(SETTLING_SECONDS)
+            self._stale.clear()
+            self._draw()
+
+    def _draw(self) -> None:
+        """Bring lines and routes in line with what is known."""
+        seen: dict[str, Endpoint] = {}
+        self.remote = {}
+        known_lines: set[str] = set()
+        for pool in self._pools.values():
+            served = pool.spec.app_protocol != "kubernetes.io/h2c"
+            if served and pool.metadata.deletion_timestamp is None:
+                known_lines.add(self._draw_pool(pool, seen))
+        for name in self._known_lines() - known_lines:
+            self._lines.drop(name, lambda: ModelNotFound("", []))
+        self._endpoints = seen
+        self._draw_routes()
+        self.redrawn.set()
+        self.redrawn = asyncio.Event()
+
+    def _known_lines(self) -> set[str]:
+        return {line.model for line in self._lines.lines() if line.model.startswith("pool:")}
+
+    def _draw_pool(self, pool: InferencePool, seen: dict[str, Endpoint]) -> str:
+        """Bring one pool's line up to date, and return its name."""
+        metadata = pool.metadata
+        line = self._lines.line(line_name(metadata.namespace, metadata.name))
+        found = members(pool, self._directory.pods.values(), self.servers.values())
+        wanted = {e.name: e for e in self._present(metadata.namespace, found, seen)}
+        for name, endpoint in list(line.endpoints.items()):
+            if wanted.get(name) is not endpoint:
+                line.remove(name)
+        for name, endpoint in wanted.items():
+            if name not in line.endpoints:
+                line.add(endpoint)
+        return line.model
+
+    def _present(
+        self, namespace: str, found: Iterable[Member], seen: dict[str, Endpoint]
+    ) -> Iterable[Endpoint]:
+        """Yield the endpoints of members that requests can go to."""
+        for member in found:
+            if member.kind == "Pod":
+                endpoint = self._replica(namespace, member) if member.ready else None
+            else:
+                endpoint = self._server(namespace, member, seen)
+            if endpoint is not None:
+                yield endpoint
+
+    def _replica(self, namespace: str, member: Member) -> Endpoint | None:
+        """Return the endpoint of a replica of ours: the one that its own model's line has."""
+        pod = self._directory.pods.get(join_place(namespace, member.name))
+        return None if pod is None else self._directory.endpoint_of(pod)
+
+    def _server(self, namespace: str, member: Member, seen: dict[str, Endpoint]) -> Endpoint | None:
+        """Return the endpoint of a model server: the one there is, unless it has changed."""
+        server = self.servers.get(join_place(namespace, member.name))
+        if server is None or server.metadata.deletion_timestamp is not None or not member.port:
+            return None
+        key = self._key(server)
+        if key is None:
+            return None
+        name = f"modelserver/{namespace}/{member.name}:{member.port}"
+        address = Address(member.host, member.port)
+        client = self._clients.client(server.spec.tls)
+        endpoint = seen.get(name) or self._endpoints.get(name)
+        same = (
+            endpoint is not None
+            and endpoint.address == address
+            and endpoint.authorization == key
+            and endpoint.client is client
+        )
+        if endpoint is None or not same:
+            endpoint = Endpoint(
+                name=name,
+                model="",
+                address=address,
+                authorization=key,
+                capacity=SERVER_CAPACITY,
+                slots=SERVER_CAPACITY,
+                context_size=0,
+                capabilities=None,
+                remote=True,
+                client=client,
+            )
+            endpoint.health.reachable = False  # until somebody has looked
+        known = server.spec.models or server.status.models
+        anything = server.status.engine == "llamacpp" and not server.spec.models
+        endpoint.serves = frozenset(known) if known and not anything else None
+        seen[name] = endpoint
+        self.remote.setdefault(place_of(server), []).append(endpoint)
+        return endpoint
+
+    def _key(self, server: ModelServer) -> bytes | None:
+        """Return the header that opens a server; None where its Secret is not there."""
+        reference = server.spec.api_key_secret_ref
+        if reference is None:
+            return b""
+        secret = self._secrets.get(join_place(server.metadata.namespace, reference.name))
+        if secret is None:
+            return None
+        try:
+            value = self._unsealed(secret, reference.key)
+        except InfernoError as error:
+            log.warning("secret_unreadable", secret=place_of(secret), error=error.message)
+            return None
+        return None if value is None else b"Bearer " + value.strip()
+
+    def _draw_routes(self) -> None:
+        """Bring the routes up to date: the oldest of those that want a name has it."""
+        named: dict[RouteKey, Route] = {}
+        priorities: dict[str, set[int]] = {}
+        lines = self._known_lines()
+        # The same name may be had in several pools; the first by pool has the requests.
+        for claim, model in sorted(winners(self._models.values()).items(), reverse=True):
+            name = line_name(claim.namespace, claim.pool)
+            if name not in lines:
+                continue
+            priority = PRIORITIES[model.spec.criticality]
+            priorities.setdefault(name, set()).add(priority)
+            named[claim.namespace, claim.model_name] = Route(
+                claim.model_name,
+                self._lines.line(name),
+                split=TargetSplit.of(claim.model_name, model.spec.target_models),
+                priority=priority,
+                pool=f"{claim.namespace}/{claim.pool}",
+            )
+        _replace(self.named, named)
+        objectives = {
+            (one.metadata.namespace, one.metadata.name): one.spec.priority or 0
+            for one in self._named_objectives.values()
+        }
+        _replace(self.objectives, objectives)
+        for one in self._named_objectives.values():
+            name = line_name(one.metadata.namespace, one.spec.pool_ref.name)
+            priorities.setdefault(name, set()).add(one.spec.priority or 0)
+        for name, levels in priorities.items():
+            if name in lines:
+                self._lines.line(name).tight = levels != {0}
+
+
+def _replace(table: dict[RouteKey, T], content: dict[RouteKey, T]) -> None:
+    """Give a table that others hold another content, in one step."""
+    table.clear()
+    table.update(content)
