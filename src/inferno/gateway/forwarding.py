@@ -53,6 +53,9 @@ ATTEMPTS = 2
 """A request that kills its replica must not kill many."""
 BUSY = frozenset({429, 502, 503, 504})
 """Statuses of a server that did not work on a request; another one may."""
+PROGRESS = b',"return_progress":true'
+"""What replicas of ours are asked for; other servers may refuse what they do not know. Quotes
+within texts are escaped in JSON, so no text can look like it."""
 MAX_ERROR_BYTES = 64 * 1024
 MAX_ANSWER_BYTES = 256 * 2**20
 
@@ -94,13 +97,14 @@ class Call:
         and applies all that it has to a request that names none.
         """
         target = self.model if self.destination is None else self.destination.target
+        body = self.body.replace(PROGRESS, b"", 1) if endpoint.remote else self.body
         changes: dict[str, Any] = {}
         if target != self.model:
             changes["model"] = target
         if endpoint.adapters:
             number = endpoint.adapters.get(target)
             changes["lora"] = [] if number is None else [{"id": number, "scale": 1.0}]
-        return with_fields(self.body, changes) if changes else self.body
+        return with_fields(body, changes) if changes else body
 
 
 def with_fields(body: bytes, changes: Mapping[str, Any]) -> bytes:
