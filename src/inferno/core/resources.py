@@ -35,19 +35,48 @@ class Kind(msgspec.Struct, frozen=True):
 
 
 class OwnerReference(msgspec.Struct, rename="camel", kw_only=True):
-    """Points at the resource that a dependent goes away with."""
+    """Points at the resource that a dependent goes away with.
+
+    Args:
+        controller: whether the owner is the controller that looks after the dependent.
+        block_owner_deletion: whether the owner, deleted in the foreground, waits for this one.
+    """
 
     api_version: str
     kind: str
     name: str
     uid: str
     controller: bool = True
+    block_owner_deletion: bool = False
+
+
+class ManagedFields(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True):
+    """Which fields of a resource one of its writers looks after, as server-side apply sees it.
+
+    Args:
+        manager: the writer.
+        operation: how it wrote them.
+        api_version: in whose shape the fields are named.
+        time: of its last write, RFC 3339.
+        fields_type: always `FieldsV1`.
+        fields_v1: the set of fields, in Kubernetes' notation.
+        subresource: through which it wrote; empty for the resource itself.
+    """
+
+    manager: str = ""
+    operation: Literal["Apply", "Update"] = "Update"
+    api_version: str = ""
+    time: str = ""
+    fields_type: str = ""
+    fields_v1: dict[str, Any] = msgspec.field(name="fieldsV1", default_factory=dict)
+    subresource: str = ""
 
 
 class ObjectMeta(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True):
     """What every resource carries. The store fills uid, version, generation and timestamps."""
 
     name: str
+    generate_name: str = ""
     namespace: str = DEFAULT_NAMESPACE
     uid: str = ""
     resource_version: str = ""
@@ -58,6 +87,7 @@ class ObjectMeta(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=Tru
     annotations: dict[str, str] = {}
     owner_references: list[OwnerReference] = []
     finalizers: list[str] = []
+    managed_fields: list[ManagedFields] = []
 
 
 class Condition(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True):

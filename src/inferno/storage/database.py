@@ -55,7 +55,7 @@ class Database:
 
     def __init__(self, url: URL) -> None:
         self._url = url
-        self._is_postgres = url.get_backend_name() == "postgresql"
+        self.is_postgres = url.get_backend_name() == "postgresql"
         backend = self._backend()
         self._reader, self._writer = backend.create_engines(url)
         # Waiting for a connection happens at these gates, where it can be cancelled.
@@ -126,12 +126,12 @@ class Database:
 
         SQLite has no such notices: there the others find out by looking.
         """
-        if self._is_postgres:
+        if self.is_postgres:
             await connection.execute(select(func.pg_notify(channel, "")))
 
     def listener(self, channel: str, heard: Callable[[], None]) -> Notices | None:
         """Return a listener for `announce`, or None where the database has no notices."""
-        if not self._is_postgres:
+        if not self.is_postgres:
             return None
         from inferno.storage.postgres import Listener
 
@@ -139,7 +139,7 @@ class Database:
 
     def _backend(self) -> Backend:
         # Imported here, so that neither driver is loaded for the other.
-        if self._is_postgres:
+        if self.is_postgres:
             from inferno.storage import postgres
 
             return postgres

@@ -149,6 +149,23 @@ class Journal:
         found = (await self._connection.execute(query)).all()
         return [(key, decode(document, Document)) for key, document in found]
 
+    async def dependents(self, owner_uid: str) -> list[tuple[str, Document]]:
+        """Return all resources that name this owner, with their keys."""
+        query = (
+            select(resources.c.kind, resources.c.document)
+            .join(resource_owners, resource_owners.c.dependent_uid == resources.c.uid)
+            .where(resource_owners.c.owner_uid == owner_uid)
+            .order_by(resources.c.kind, resources.c.namespace, resources.c.name)
+        )
+        found = (await self._connection.execute(query)).all()
+        return [(key, decode(document, Document)) for key, document in found]
+
+    async def find_uid(self, uid: str) -> tuple[str, Document] | None:
+        """Return the resource with this uid and its key, or None."""
+        query = select(resources.c.kind, resources.c.document).where(resources.c.uid == uid)
+        found = (await self._connection.execute(query)).first()
+        return None if found is None else (found[0], decode(found[1], Document))
+
     def _numbered(self, resource: R) -> R:
         self.version += 1
         metadata = msgspec.structs.replace(resource.metadata, resource_version=str(self.version))

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
-from sqlalchemy import false, select
+from sqlalchemy import ColumnElement, Select, and_, collate, false, func, or_, select
 
 from inferno.core.errors import NotFound
-from inferno.core.resources import DEFAULT_NAMESPACE, Resource
-from inferno.storage import transitions
-from inferno.storage.base import WatchEvent
+from inferno.core.resources import DEFAULT_NAMESPACE, ObjectMeta, Resource
+from inferno.storage import removal, transitions
+from inferno.storage.base import Page, Propagation, WatchEvent
 from inferno.storage.database import Database
 from inferno.storage.documents import (
     Document,
@@ -27,7 +26,7 @@ from inferno.storage.documents import (
 from inferno.storage.feed import CHANNEL, Feed
 from inferno.storage.journal import Journal, read_version
 from inferno.storage.sealing import NoSealer, Sealer
-from inferno.storage.tables import resources
+from inferno.storage.tables import resource_events, resources
 from inferno.storage.watches import Watch
 
 R = TypeVar("R", bound=Resource)
@@ -95,6 +94,31 @@ class SqlResourceStore:
         matching.sort(key=lambda resource: (resource.metadata.namespace, resource.metadata.name))
         return matching, version
 
+    async def page(
+        self,
+        kind: type[R],
+        *,
+        limit: int,
+        namespace: str | None = None,
+        after: tuple[str, str] | None = None,
+    ) -> Page[R]:
+        """Return at most `limit` resources whose (namespace, name) comes after `after`."""
+        spaces, names = self._sorted(resources.c.namespace), self._sorted(resources.c.name)
+        query = select(resources.c.document).where(resources.c.kind == kind_key(kind))
+        if namespace is not None:
+            possible = valid_namespace(namespace)
+            query = query.where(resources.c.namespace == namespace if possible else false())
+        if after is not None:
+            further = and_(spaces == after[0], names > after[1])
+            query = query.where(or_(spaces > after[0], further))
+        wanted = query.order_by(spaces, names).limit(limit)
+        async with self._database.read() as connection:
+            version = await read_version(connection)
+            documents = (await connection.scalars(wanted)).all()
+            left = await connection.scalar(_count(query)) if len(documents) == limit else None
+        found = [decode(document, kind) for document in documents]
+        return Page(found, version, max(0, (left or 0) - len(found)))
+
     async def get(self, kind: type[R], name: str, namespace: str = DEFAULT_NAMESPACE) -> R:
         """Return one resource. Raises NotFound."""
         _check_may_exist(kind, name, namespace)
@@ -109,15 +133,19 @@ class SqlResourceStore:
             raise _not_found(kind, name)
         return decode(document, kind)
 
-    async def create(self, resource: R) -> R:
+    async def create(self, resource: R, *, dry_run: bool = False) -> R:
         """Store a new resource, and return it with uid, version and timestamps filled.
+
+        Args:
+            resource: with its status.
+            dry_run: keep nothing of it.
 
         Raises:
             InvalidRequest: the name or a value cannot be stored.
             Conflict: the name is taken, or all of its owners are gone.
         """
         first = transitions.created(checked(resource), uid=str(uuid.uuid4()), at=timestamp())
-        async with self._write() as journal:
+        async with self._write(dry_run=dry_run) as journal:
             return await journal.add(kind_key(type(resource)), first)
 
     async def update(self, resource: R) -> R:
@@ -142,6 +170,7 @@ class SqlResourceStore:
         *,
         namespace: str = DEFAULT_NAMESPACE,
         status: bool = False,
+        dry_run: bool = False,
     ) -> R:
         """Let `change` mutate a copy and write it, with no other write in between.
 
@@ -149,24 +178,69 @@ class SqlResourceStore:
             InvalidRequest: as `update` does.
             NotFound: there is no such resource.
         """
-        async with self._write() as journal:
+        async with self._write(dry_run=dry_run) as journal:
             current = await _current(journal, kind, kind, name, namespace)
             wanted = checked(current)
             change(wanted)
             return await _step(journal, current, checked(wanted), status=status)
 
     async def delete(
-        self, kind: type[Resource], name: str, namespace: str = DEFAULT_NAMESPACE
-    ) -> None:
+        self,
+        kind: type[Resource],
+        name: str,
+        namespace: str = DEFAULT_NAMESPACE,
+        *,
+        propagation: Propagation = "Background",
+        precondition: Callable[[ObjectMeta], None] | None = None,
+        dry_run: bool = False,
+    ) -> ObjectMeta:
         """Remove a resource and its dependents, or mark it while finalizers hold it.
+
+        Args:
+            kind: of the resource.
+            name: of the resource.
+            namespace: of the resource.
+            propagation: what becomes of its dependents.
+            precondition: may raise for what is stored now.
+            dry_run: keep nothing of it.
+
+        Returns:
+            The last metadata; it has finalizers where the resource is only marked.
 
         Raises:
             NotFound: there is no such resource.
         """
-        async with self._write() as journal:
+        async with self._write(dry_run=dry_run) as journal:
             # As a Document, so that even one that this version cannot read can be removed.
             current = await _current(journal, kind, Document, name, namespace)
-            await _delete(journal, kind_key(kind), current)
+            if precondition is not None:
+                precondition(current.metadata)
+            last = await removal.delete(journal, kind_key(kind), current, propagation)
+        return last.metadata
+
+    def _sorted(self, column: ColumnElement[str]) -> ColumnElement[str]:
+        """Return a column that sorts by code points, whatever the database's locale."""
+        return collate(column, "C") if self._database.is_postgres else column
+
+    async def before(self, event: WatchEvent[R]) -> R | None:
+        """Return the state of the resource before an event, if the history still has it."""
+        kind, metadata = type(event.resource), event.resource.metadata
+        events = resource_events.c
+        query = (
+            select(events.document)
+            .where(
+                events.kind == kind_key(kind),
+                events.namespace == metadata.namespace,
+                events.name == metadata.name,
+                events.version < event.resource_version,
+                events.type != "DELETED",
+            )
+            .order_by(events.version.desc())
+            .limit(1)
+        )
+        async with self._database.read() as connection:
+            document = await connection.scalar(query)
+        return None if document is None else decode(document, kind)
 
     def watch(self, kind: type[R], *, since: int | None = None) -> AsyncIterator[WatchEvent[R]]:
         """Yield changes of a kind after version `since` (default: from this call on).
@@ -188,10 +262,13 @@ class SqlResourceStore:
             return await _step(journal, current, wanted, status=status)
 
     @contextlib.asynccontextmanager
-    async def _write(self) -> AsyncIterator[Journal]:
+    async def _write(self, *, dry_run: bool = False) -> AsyncIterator[Journal]:
         async with self._database.transaction() as connection:
             journal = await Journal.begin(connection, history=self._history, sealer=self._sealer)
             yield journal
+            if dry_run:
+                await connection.rollback()
+                return
             await journal.finish()
             if journal.latest:
                 await self._database.announce(connection, CHANNEL)
@@ -217,30 +294,11 @@ async def _step(journal: Journal, current: R, wanted: R, *, status: bool) -> R:
     following = transitions.updated(current, journal.sealer.protected(wanted, current))
     if not transitions.is_gone(following.metadata):
         return await journal.replace(key, current, following)
-    return await _remove(journal, key, following)
+    return await removal.remove(journal, key, following)
 
 
-async def _delete(journal: Journal, key: str, resource: Resource) -> None:
-    marked = transitions.going(resource, at=timestamp())
-    if transitions.is_gone(marked.metadata):
-        await _remove(journal, key, resource)
-    else:
-        await journal.replace(key, resource, marked)
-
-
-async def _remove(journal: Journal, key: str, resource: R) -> R:
-    """Remove a resource, then whatever it leaves without an owner."""
-    removed = await journal.remove(key, resource)
-    owners = deque([resource.metadata.uid])
-    while owners:
-        for orphan_key, orphan in await journal.orphans(owners.popleft()):
-            marked = transitions.going(orphan, at=timestamp())
-            if transitions.is_gone(marked.metadata):
-                await journal.remove(orphan_key, orphan)
-                owners.append(orphan.metadata.uid)
-            else:
-                await journal.replace(orphan_key, orphan, marked)
-    return removed
+def _count(query: Select[Any]) -> Select[Any]:
+    return select(func.count()).select_from(query.subquery())
 
 
 def _check_may_exist(kind: type[Resource], name: str, namespace: str) -> None:

@@ -43,20 +43,49 @@ def updated(current: R, wanted: R) -> R:
         annotations=wanted.metadata.annotations,
         owner_references=wanted.metadata.owner_references,
         finalizers=wanted.metadata.finalizers,
+        managed_fields=wanted.metadata.managed_fields,
     )
     _check_finalizers(current.metadata, metadata)
     return msgspec.structs.replace(current, metadata=metadata, spec=wanted.spec)
 
 
 def with_status(current: R, wanted: R) -> R:
-    """Return `current` with the status of `wanted`."""
-    return msgspec.structs.replace(current, status=wanted.status)
+    """Return `current` with the status of `wanted`, and its word on who looks after what."""
+    metadata = msgspec.structs.replace(
+        current.metadata, managed_fields=wanted.metadata.managed_fields
+    )
+    return msgspec.structs.replace(current, metadata=metadata, status=wanted.status)
 
 
-def going(current: R, *, at: str) -> R:
-    """Return `current` marked for deletion; the first mark stays."""
-    marked = current.metadata.deletion_timestamp or at
-    metadata = msgspec.structs.replace(current.metadata, deletion_timestamp=marked)
+def going(current: R, *, at: str, held_by: str = "") -> R:
+    """Return `current` marked for deletion; the first mark stays.
+
+    Args:
+        current: the state before.
+        at: the present.
+        held_by: a finalizer to add where the mark is new; empty for none.
+    """
+    metadata = current.metadata
+    finalizers = metadata.finalizers
+    if held_by and metadata.deletion_timestamp is None and held_by not in finalizers:
+        finalizers = [*finalizers, held_by]
+    metadata = msgspec.structs.replace(
+        metadata, deletion_timestamp=metadata.deletion_timestamp or at, finalizers=finalizers
+    )
+    return msgspec.structs.replace(current, metadata=metadata)
+
+
+def disowned(current: R, owner_uid: str) -> R:
+    """Return `current` without its references to one owner."""
+    owners = [one for one in current.metadata.owner_references if one.uid != owner_uid]
+    metadata = msgspec.structs.replace(current.metadata, owner_references=owners)
+    return msgspec.structs.replace(current, metadata=metadata)
+
+
+def released(current: R, finalizer: str) -> R:
+    """Return `current` without one of its finalizers."""
+    left = [name for name in current.metadata.finalizers if name != finalizer]
+    metadata = msgspec.structs.replace(current.metadata, finalizers=left)
     return msgspec.structs.replace(current, metadata=metadata)
 
 
