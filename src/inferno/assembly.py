@@ -25,13 +25,21 @@ import uvloop
 from starlette.types import ASGIApp
 
 from inferno import welcome
+from inferno.cluster import kinds, node
+from inferno.cluster.app import ClusterApi
+from inferno.cluster.calls import PREFIX as CLUSTER_PREFIX
+from inferno.cluster.status import render as cluster_render
+from inferno.cluster.writing import ensure_namespace
+from inferno.controllers.events import EventController
 from inferno.controllers.inference_model import InferenceModelController
 from inferno.controllers.inference_objective import InferenceObjectiveController
 from inferno.controllers.inference_pool import InferencePoolController
 from inferno.controllers.inference_service import InferenceServiceController
 from inferno.controllers.model_server import ModelServerController, set_reachable
 from inferno.controllers.models_folder import ModelsFolderController
+from inferno.controllers.namespace import NamespaceController
 from inferno.core.errors import ConfigurationError, InfernoError
+from inferno.core.resources import DEFAULT_NAMESPACE
 from inferno.data_dir import DataDir, write_private
 from inferno.engines import bundled, engine
 from inferno.gateway.directory import Directory
@@ -75,6 +83,7 @@ from inferno.tenancy.roster import Roster
 from inferno.tenancy.sessions import Sessions, signing_secret
 from inferno.version import __version__
 from inferno.web.address import networks
+from inferno.web.certificates import own_certificate
 from inferno.web.cors import Cors
 from inferno.web.door import Render
 from inferno.web.hosts import TrustedHosts
@@ -226,7 +235,7 @@ async def platform(
             password=settings.admin_password,
             api_key=settings.api_key,
         )
-        await stack.enter_async_context(replicas(settings, data_dir, store, secret))
+        runtime = await stack.enter_async_context(replicas(settings, data_dir, store, secret))
         doors = await stack.enter_async_context(way_in(settings, database, accounts, secret))
         if first is not None:
             made = AuditEvent(action="platform.init", outcome="success", actor="platform")
@@ -234,8 +243,9 @@ async def platform(
         services = await stack.enter_async_context(
             data_plane(settings, store, secret, accounts, doors)
         )
+        cluster = await cluster_api(store, runtime, doors.access, stop)
         async with asyncio.TaskGroup() as tasks:
-            listeners = open_doors(settings, services)
+            listeners = open_doors(settings, data_dir, services, cluster)
             for listener, listening in zip(listeners, sockets.both, strict=True):
                 tasks.create_task(listener.run_on(listening, stop))
             tasks.create_task(drain_at(stop, services))
@@ -245,6 +255,22 @@ async def platform(
                 yield first
             finally:
                 stop.set()
+
+
+async def cluster_api(
+    store: ResourceStore, runtime: LocalRuntime, access: Access, stop: asyncio.Event
+) -> ClusterApi:
+    """Return the cluster API, with the namespace and the node that every cluster has."""
+    await ensure_namespace(store, DEFAULT_NAMESPACE)
+    await node.announce(store, __version__)
+    return ClusterApi(
+        store,
+        kinds.catalog(node.node_name()),
+        runtime,
+        access,
+        version=__version__,
+        stopping=stop,
+    )
 
 
 async def drain_at(stop: asyncio.Event, services: Services) -> None:
@@ -339,8 +365,12 @@ def outside_issuers(settings: Settings, roster: Roster) -> TokenVerifier | None:
     return OutsideIssuers(wanted, limits=lambda tenant, role, _: roster.limits_of(role, tenant))
 
 
-def open_doors(settings: Settings, services: Services) -> tuple[Listener, Listener]:
+def open_doors(
+    settings: Settings, data_dir: DataDir, services: Services, cluster: ClusterApi
+) -> tuple[Listener, Listener]:
     """Return the listeners of the inference API and of the control plane."""
+    set_up = certificate(settings)
+    mounts = [management_app.Mount(CLUSTER_PREFIX, cluster, cluster_render)]
     apps = (
         (
             inference_app.build(
@@ -348,13 +378,19 @@ def open_doors(settings: Settings, services: Services) -> tuple[Listener, Listen
             ),
             inference_render,
             socket_limits(settings),
+            None,
         ),
         (
             management_app.build(
-                access=services.access, version=__version__, access_log=settings.access_log
+                access=services.access,
+                version=__version__,
+                access_log=settings.access_log,
+                mounts=mounts,
             ),
-            management_app.render,
+            management_app.renderer(mounts),
             None,
+            # kubectl sends credentials over HTTPS alone.
+            None if set_up else own_certificate(data_dir.certificates, settings.host),
         ),
     )
     limits = ConnectionLimits(
@@ -368,10 +404,11 @@ def open_doors(settings: Settings, services: Services) -> tuple[Listener, Listen
             grace=settings.grace_period,
             limits=limits,
             render=render,
-            certificate=certificate(settings),
+            certificate=set_up,
+            also=also,
             sockets=sockets,
         )
-        for app, render, sockets in apps
+        for app, render, sockets, also in apps
     )
     return inference, management
 
@@ -428,7 +465,7 @@ def certificate(settings: Settings) -> Certificate | None:
 @asynccontextmanager
 async def replicas(
     settings: Settings, data_dir: DataDir, store: ResourceStore, secret: bytes
-) -> AsyncIterator[None]:
+) -> AsyncIterator[LocalRuntime]:
     """Run the controllers and the local runtime while the block runs; then drain all replicas."""
     folder = ModelsFolderController(
         store,
@@ -445,6 +482,8 @@ async def replicas(
         InferenceModelController(store),
         InferenceObjectiveController(store),
         ModelServerController(store),
+        NamespaceController(store, list(kinds.catalog(node.node_name()).stored_kinds())),
+        EventController(store),
     )
     runtime = LocalRuntime(
         store,
@@ -458,7 +497,7 @@ async def replicas(
         for controller in controllers:
             await loops.enter_async_context(running(controller.loop().run))
         await loops.enter_async_context(running(folder.run))
-        yield
+        yield runtime
 
 
 @asynccontextmanager

@@ -74,6 +74,11 @@ class DataDir:
         """Where the first start leaves the credentials that it generated."""
         return self.path / "credentials.json"
 
+    @property
+    def certificates(self) -> Path:
+        """Where certificates are kept that the platform makes for itself."""
+        return self.path / "tls"
+
     def secret(self) -> bytes:
         """Return the platform's secret: 256 random bits, made at the first start.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -38,9 +38,13 @@ class Client:
         self._api_key = api_key
         self._timeout = timeout
 
-    def get(self, path: str) -> Any:
+    def get(self, path: str, *, accept: str | None = None) -> Any:
         """Return the JSON answer of a GET."""
-        return self._call("GET", path, None)
+        return self._call("GET", path, None, {"Accept": accept} if accept else {})
+
+    def patch(self, path: str, body: Any, *, content_type: str) -> Any:
+        """Return the JSON answer of a PATCH."""
+        return self._call("PATCH", path, body, {"Content-Type": content_type})
 
     def post(self, path: str, body: Any = None) -> Any:
         """Return the JSON answer of a POST; a body of None is sent as no body."""
@@ -59,8 +63,10 @@ class Client:
         with self._response("POST", path, body) as response:
             yield _events(response)
 
-    def _call(self, method: str, path: str, body: Any) -> Any:
-        with self._response(method, path, body) as response:
+    def _call(
+        self, method: str, path: str, body: Any, headers: Mapping[str, str] | None = None
+    ) -> Any:
+        with self._response(method, path, body, headers) as response:
             text = response.read()
         try:
             return json.loads(text)
@@ -68,13 +74,16 @@ class Client:
             raise CommandFailed(f"{self.url}{path} did not answer with JSON") from None
 
     @contextmanager
-    def _response(self, method: str, path: str, body: Any) -> Iterator[http.client.HTTPResponse]:
+    def _response(
+        self, method: str, path: str, body: Any, headers: Mapping[str, str] | None = None
+    ) -> Iterator[http.client.HTTPResponse]:
         """Send a request and yield the response if it is a success."""
         try:
             with closing(self._connect()) as connection:
                 content = None if body is None else json.dumps(body).encode()
                 target = self._parts.path.rstrip("/") + path
-                connection.request(method, target, content, self._headers(content))
+                sent = {**self._headers(content), **(headers or {})}
+                connection.request(method, target, content, sent)
                 with closing(connection.getresponse()) as response:
                     if response.status >= 400:
                         raise _failure(response)
@@ -153,7 +162,9 @@ def _failure(response: http.client.HTTPResponse) -> CommandFailed:
 
 
 def error_message(body: Any) -> str | None:
-    """Return what an error answer says, in either of the API's envelopes."""
+    """Return what an error answer says, in any of the platform's envelopes."""
+    if isinstance(body, dict) and body.get("kind") == "Status":  # the cluster API's
+        return str(body.get("message") or "") or None
     error = body.get("error") if isinstance(body, dict) else None
     if isinstance(error, str):
         return error

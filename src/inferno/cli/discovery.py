@@ -25,16 +25,19 @@ class RunningServer:
     """What a server says of itself in `run.json`."""
 
     inference_url: str
+    management_url: str
     pid: int
 
 
 def announced(data_dir: Path) -> RunningServer | None:
     """Return what `run.json` says, without looking whether it still holds."""
     content = _json_object(data_dir / "run.json")
-    url, pid = content.get("inference_url"), content.get("pid")
-    if not isinstance(url, str) or not isinstance(pid, int):
+    url, management, pid = (
+        content.get(name) for name in ("inference_url", "management_url", "pid")
+    )
+    if not isinstance(url, str) or not isinstance(management, str) or not isinstance(pid, int):
         return None
-    return RunningServer(inference_url=url, pid=pid)
+    return RunningServer(inference_url=url, management_url=management, pid=pid)
 
 
 def find(data_dir: Path) -> RunningServer | None:
@@ -68,6 +71,29 @@ def require(settings: Settings, url: str | None, api_key: str | None) -> Client:
 def local_client(settings: Settings, server: RunningServer, api_key: str | None) -> Client:
     """Return a client for the server on this data folder, with the key that is kept there."""
     return Client(server.inference_url, api_key or settings.api_key or _kept_key(settings.data_dir))
+
+
+def control_plane(settings: Settings, url: str | None, api_key: str | None) -> Client:
+    """Return a client for the control plane asked for, else for the one that runs here.
+
+    Raises:
+        CommandFailed: none runs here; says how to start one.
+    """
+    here = announced(settings.data_dir)
+    if url is not None and (here is None or here.management_url.rstrip("/") != url.rstrip("/")):
+        # The key in the data folder is for the server here; no other server may see it.
+        return Client(url, api_key or settings.api_key)
+    server = find(settings.data_dir)
+    if server is None:
+        raise CommandFailed(
+            f"no server runs on {settings.data_dir}; start one with `inferno serve`"
+        )
+    return Client(server.management_url, key_for(settings, api_key))
+
+
+def key_for(settings: Settings, api_key: str | None) -> str | None:
+    """Return the key for the server on the data folder: what was given, else what is kept."""
+    return api_key or settings.api_key or _kept_key(settings.data_dir)
 
 
 def _kept_key(data_dir: Path) -> str | None:

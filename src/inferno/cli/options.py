@@ -35,6 +35,15 @@ Url = Annotated[
         help="Inference API of the server to use. Default: the one that runs on DATA_DIR.",
     ),
 ]
+ControlUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        metavar="URL",
+        show_default=False,
+        help="Control plane of the server to use. Default: the one that runs on DATA_DIR.",
+    ),
+]
 ApiKey = Annotated[
     str | None,
     typer.Option(

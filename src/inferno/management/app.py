@@ -6,6 +6,8 @@ It answers for its own health; tenants, deployments and publishing join it here.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -15,20 +17,42 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from inferno.core.errors import InfernoError, NotFound
 from inferno.tenancy.access import Access
-from inferno.web.door import Door
+from inferno.web.door import Door, Render
 from inferno.web.errors import MethodNotAllowed, headers_of, status_of
 from inferno.web.exchange import JSON_TYPE, Header
 
 PUBLIC_PATHS = frozenset({"/health"})
 
 
-def build(*, access: Access, version: str, access_log: bool) -> ASGIApp:
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """Another API on the control plane, behind the same door.
+
+    Args:
+        prefix: its paths begin with it and a slash.
+        app: gets the whole path, and `scope["state"]["visit"]`.
+        render: its error envelope.
+    """
+
+    prefix: str
+    app: ASGIApp
+    render: Render
+
+    def has(self, path: str) -> bool:
+        """Return whether a path is the mount's."""
+        return path == self.prefix or path.startswith(f"{self.prefix}/")
+
+
+def build(
+    *, access: Access, version: str, access_log: bool, mounts: Sequence[Mount] = ()
+) -> ASGIApp:
     """Return the app.
 
     Args:
         access: lets callers in.
         version: the platform's version.
         access_log: log every request, not only those that fail.
+        mounts: other APIs on the control plane.
     """
     started = time.monotonic()
     app = FastAPI(title="Inferno management API", version=version, docs_url=None, redoc_url=None)
@@ -39,7 +63,37 @@ def build(*, access: Access, version: str, access_log: bool) -> ASGIApp:
         return {"status": "healthy", "version": version, "uptime_seconds": uptime}
 
     app.add_exception_handler(HTTPException, _refused)
-    return Door(Guard(app, access), render=render, access_log=access_log)
+    behind = Guard(Switch(app, mounts), access)
+    return Door(behind, render=renderer(mounts), access_log=access_log)
+
+
+def renderer(mounts: Sequence[Mount]) -> Render:
+    """Return what puts an error into the envelope of the API that the path belongs to."""
+
+    def render_for(error: InfernoError, scope: Scope) -> tuple[int, list[Header], bytes]:
+        path = scope.get("path", "")
+        mount = next((one for one in mounts if one.has(path)), None)
+        return (mount.render if mount else render)(error, scope)
+
+    return render_for
+
+
+class Switch:
+    """Gives a request to the API that its path belongs to.
+
+    Args:
+        app: the management API, which has all other paths.
+        mounts: the others.
+    """
+
+    def __init__(self, app: ASGIApp, mounts: Sequence[Mount]) -> None:
+        self._app = app
+        self._mounts = tuple(mounts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        mount = next((one for one in self._mounts if one.has(scope["path"])), None)
+        await (mount.app if mount else self._app)(scope, receive, send)
 
 
 def _refused(request: Request, error: Exception) -> Response:

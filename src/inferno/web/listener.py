@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from inferno.core.errors import ConfigurationError, Overloaded
 from inferno.web.door import Render
+from inferno.web.mixed import MixedServer
 from inferno.web.protocol import ConnectionLimits, GuardedProtocol
 from inferno.web.sockets import SocketLimits, SocketProtocol
 
@@ -72,6 +73,14 @@ class Certificate:
     key: Path
 
 
+def _context(certificate: Certificate) -> ssl.SSLContext:
+    """Return what speaks TLS. Raises OSError, ssl.SSLError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(certificate.chain, certificate.key)
+    return context
+
+
 class Listener(uvicorn.Server):
     """One app on one socket; signals are its owner's affair.
 
@@ -81,6 +90,7 @@ class Listener(uvicorn.Server):
         limits: what a client may take before it has sent a request.
         render: the API's error envelope, for what is refused before the app.
         certificate: serves HTTPS; None for HTTP.
+        also: serves HTTPS beside HTTP, on the same socket; None for HTTP alone.
         sockets: what clients of WebSockets may take; None where the app has none.
 
     Raises:
@@ -95,6 +105,7 @@ class Listener(uvicorn.Server):
         limits: ConnectionLimits,
         render: Render,
         certificate: Certificate | None = None,
+        also: Certificate | None = None,
         sockets: SocketLimits | None = None,
     ) -> None:
         protocol = functools.partial(GuardedProtocol, limits=limits, render=render)
@@ -121,8 +132,10 @@ class Listener(uvicorn.Server):
         self._stopping = asyncio.Event()
         self._app = app
         self._render = render
+        self._seconds = limits.header_seconds
         try:
             self.config.load()
+            self._context = None if also is None else _context(also)
         except (OSError, ssl.SSLError) as error:
             raise ConfigurationError(
                 f"tls_cert and tls_key cannot be used: {error}. Both have to be PEM files that "
@@ -131,8 +144,24 @@ class Listener(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start as uvicorn does, and say so."""
-        await super().startup(sockets)
+        if self._context is None:
+            await super().startup(sockets)
+        else:
+            await super().startup([])
+            for listening in sockets or []:
+                server = MixedServer(
+                    listening, self._protocol, self._context, seconds=self._seconds
+                )
+                server.start()
+                self.servers.append(server)  # type: ignore[arg-type]  # uvicorn only closes it
         self.answering.set()
+
+    def _protocol(self) -> asyncio.Protocol:
+        """Return what speaks HTTP on one connection."""
+        protocol: asyncio.Protocol = self.config.http_protocol_class(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )  # type: ignore[call-arg]  # uvicorn's own default is not in the type
+        return protocol
 
     async def main_loop(self) -> None:
         """Tick once a second until told to stop.

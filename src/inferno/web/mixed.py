@@ -1,0 +1,96 @@
+"""HTTP and HTTPS on one socket: what a connection begins with says which of the two it is.
+
+`kubectl` sends no credentials over plain HTTP, and a browser or `curl` on the same machine should
+not have to trust a certificate. A TLS handshake begins with the byte 0x16 (RFC 8446, 5.1), which
+no HTTP request can.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+
+TLS_HANDSHAKE = b"\x16"
+PAUSE = 0.1
+"""Seconds before the next try where no connection can be taken: too many files are open."""
+
+
+class MixedServer:
+    """Takes connections; `start` it on a running loop, and `close` it.
+
+    Args:
+        listening: the socket.
+        protocol: makes what speaks HTTP on a connection.
+        context: for those that speak TLS.
+        seconds: in which a connection's first byte, and its handshake, have to come.
+    """
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        protocol: Callable[[], asyncio.Protocol],
+        context: ssl.SSLContext,
+        *,
+        seconds: float,
+    ) -> None:
+        self._listening = listening
+        self._protocol = protocol
+        self._context = context
+        self._seconds = seconds
+        self._accepting: asyncio.Task[None] | None = None
+        self._greeting: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        """Begin to take connections."""
+        self._listening.setblocking(False)
+        self._accepting = asyncio.get_running_loop().create_task(self._accept())
+
+    def close(self) -> None:
+        """Take no more; those that were greeted go on."""
+        for task in (self._accepting, *self._greeting):
+            if task is not None:
+                task.cancel()
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, _ = await loop.sock_accept(self._listening)
+            except OSError:
+                await asyncio.sleep(PAUSE)
+                continue
+            greeting = loop.create_task(self._greet(connection))
+            self._greeting.add(greeting)
+            greeting.add_done_callback(self._greeting.discard)
+
+    async def _greet(self, connection: socket.socket) -> None:
+        """Find out what a connection speaks, and hand it on."""
+        loop = asyncio.get_running_loop()
+        connection.setblocking(False)
+        try:
+            async with asyncio.timeout(self._seconds):
+                if await _first_byte(connection) == TLS_HANDSHAKE:
+                    await loop.connect_accepted_socket(
+                        self._protocol, connection, ssl=self._context
+                    )
+                else:
+                    await loop.connect_accepted_socket(self._protocol, connection)
+        except (OSError, TimeoutError):  # it left, was too slow, or speaks another TLS
+            connection.close()
+        except asyncio.CancelledError:
+            connection.close()
+            raise
+
+
+async def _first_byte(connection: socket.socket) -> bytes:
+    """Return a connection's first byte without taking it; empty where it ended."""
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    loop.add_reader(connection, readable.set)
+    try:
+        await readable.wait()
+    finally:
+        loop.remove_reader(connection)
+    return connection.recv(1, socket.MSG_PEEK)
