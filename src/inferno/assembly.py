@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
 import ipaddress
 import json
 import os
@@ -93,6 +94,9 @@ from inferno.web.sockets import SocketLimits
 
 MEMORY_SHARE = 0.8
 """Of the machine's memory, what replicas may take unless a setting says otherwise."""
+
+YOUNG_OBJECTS = 10_000
+"""New objects after which the garbage collector looks for cycles among them."""
 
 log = structlog.get_logger(__name__)
 
@@ -190,10 +194,22 @@ async def run(settings: Settings, data_dir: DataDir, sockets: Sockets) -> None:
             content = {"inference_url": inference, "management_url": management, "pid": os.getpid()}
             write_private(data_dir.run_file, json.dumps(content))
             print(welcome.text(settings, data_dir, (inference, management), first), flush=True)  # noqa: T201
+            spare_the_collector()
             await stop.wait()
             log.info("draining", grace_seconds=settings.grace_period)
             data_dir.run_file.unlink(missing_ok=True)
     log.info("stopped")
+
+
+def spare_the_collector() -> None:
+    """Take all that the start has made out of the garbage collector's sight, and let it rest more.
+
+    What is here now stays until the end. Looking through it again and again took a fifth of the
+    time of every request.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS)
 
 
 @contextlib.contextmanager
