@@ -5,7 +5,7 @@ from __future__ import annotations
 RATIO = 0.2
 """Retries for each request, in the long run."""
 
-RESERVE = 10.0
+RESERVE = 100.0
 """Retries that may be saved up."""
 
 
