@@ -11,6 +11,7 @@ from inferno.core.inference_models import (
     InferenceModel,
     InferenceModelStatus,
     claim_of,
+    routed,
     winners,
 )
 from inferno.core.inference_pools import InferencePool
@@ -59,8 +60,26 @@ def verdict(
             f"The name '{model.spec.model_name}' is reserved: the weights of its targets are "
             "all 0, and requests for it are refused.",
         )
-    message = f"Requests for '{model.spec.model_name}' are served."
+    message = f"The name '{model.spec.model_name}' is its own in pool '{model.spec.pool_ref.name}'."
     return Condition(type="Accepted", status="True", reason="Accepted", message=message)
+
+
+def routing(model: InferenceModel, holder: InferenceModel | None) -> Condition:
+    """Return the condition `Routed` of a model, without its time.
+
+    Args:
+        model: which.
+        holder: the model that requests for the name go by; None for none.
+    """
+    if holder is None:
+        message = "Requests for the name do not come here: it is not accepted."
+        return Condition(type="Routed", status="False", reason="NotAccepted", message=message)
+    name, pool = holder.metadata.name, holder.spec.pool_ref.name
+    if name != model.metadata.name:
+        message = f"Requests for the name go by the older InferenceModel '{name}' to pool '{pool}'."
+        return Condition(type="Routed", status="False", reason="Shadowed", message=message)
+    message = f"Requests for '{model.spec.model_name}' go to pool '{pool}'."
+    return Condition(type="Routed", status="True", reason="Routed", message=message)
 
 
 def _refused(reason: str, message: str) -> Condition:
@@ -94,11 +113,12 @@ class InferenceModelController:
         pools, _ = await self._store.list(InferencePool, namespace=key.namespace)
         names = {pool.metadata.name for pool in pools}
         holders, now = winners(models), present()
+        routes = routed(holders.values(), {(key.namespace, name) for name in names})
         for model in models:
-            condition = verdict(model, holders.get(claim_of(model)), names)
+            holder = routes.get((key.namespace, model.spec.model_name))
             conditions = settled(
                 model.status.conditions,
-                [condition],
+                [verdict(model, holders.get(claim_of(model)), names), routing(model, holder)],
                 generation=model.metadata.generation,
                 now=now,
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import msgspec
@@ -13,6 +13,9 @@ from inferno.core.resources import Condition, Kind, Resource
 
 Criticality = Literal["Critical", "Default", "Sheddable"]
 """How important requests are: `Sheddable` ones are refused first, `Critical` ones last."""
+
+PRIORITIES: dict[Criticality, int] = {"Critical": 1, "Default": 0, "Sheddable": -1}
+"""The bands as priorities, which came after them: 0 where nothing is said."""
 
 DEFAULT_WEIGHT = 1
 MAX_WEIGHT = 1_000_000
@@ -54,6 +57,11 @@ class InferenceModelSpec(msgspec.Struct, rename="camel", kw_only=True):
     target_models: Annotated[list[TargetModel], Meta(max_length=MAX_TARGETS)] = []
 
     @property
+    def priority(self) -> int:
+        """Its criticality as a number: the higher, the more important; below 0 is shed first."""
+        return PRIORITIES[self.criticality]
+
+    @property
     def is_reserved(self) -> bool:
         """Whether it only keeps its name from others: it has targets, and none of any weight."""
         return bool(self.target_models) and not any(one.share for one in self.target_models)
@@ -63,7 +71,7 @@ class InferenceModelStatus(msgspec.Struct, rename="camel", kw_only=True, omit_de
     """Observed state of a model name.
 
     Args:
-        conditions: `Accepted`.
+        conditions: `Accepted` and `Routed`.
     """
 
     conditions: list[Condition] = []
@@ -106,6 +114,26 @@ def winners(models: Iterable[InferenceModel]) -> dict[Claim, InferenceModel]:
         if _seniority(model) < _seniority(holder):
             holders[claim_of(model)] = model
     return holders
+
+
+def routed(
+    holders: Iterable[InferenceModel], pools: Collection[tuple[str, str]]
+) -> dict[tuple[str, str], InferenceModel]:
+    """Return which model requests go by, by namespace and the name that they ask for.
+
+    A name is unique in its pool only (seed 002), and a request names no pool. Where several pools
+    have the name, the oldest model has the requests.
+
+    Args:
+        holders: the `winners` of their names.
+        pools: namespaces and names of the pools that exist.
+    """
+    routes: dict[tuple[str, str], InferenceModel] = {}
+    for model in sorted(holders, key=_seniority):
+        reference, namespace = model.spec.pool_ref, model.metadata.namespace
+        if reference.is_pool and (namespace, reference.name) in pools:
+            routes.setdefault((namespace, model.spec.model_name), model)
+    return routes
 
 
 def _seniority(model: InferenceModel) -> tuple[str, str]:

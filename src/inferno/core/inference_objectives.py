@@ -78,7 +78,10 @@ class InferenceObjective(Resource, rename="camel", kw_only=True):
 
 
 def criticality_of(priority: int) -> Criticality:
-    """Return the band of a priority: below 0 `Sheddable`, 0 `Default`, above `Critical`."""
+    """Return the band of a priority: below 0 `Sheddable`, 0 `Default`, above `Critical`.
+
+    It turns `PRIORITIES` around.
+    """
     if priority < 0:
         return "Sheddable"
     return "Critical" if priority > 0 else "Default"

@@ -82,7 +82,11 @@ async def test_the_same_name_in_another_pool_or_namespace_is_free(store: SqlReso
     await controller.reconcile(Key("elsewhere", ""))
     for name in ("a", "b"):
         assert said(await store.get(InferenceModel, name), "Accepted")[0] == "True"
+    # A request names no pool, so one of them has the requests.
+    assert said(await store.get(InferenceModel, "a"), "Routed") == ("True", "Routed")
+    assert said(await store.get(InferenceModel, "b"), "Routed") == ("False", "Shadowed")
     stranger = await store.get(InferenceModel, "c", "elsewhere")
+    assert said(stranger, "Routed") == ("False", "NotAccepted")
     assert said(stranger, "Accepted") == ("False", "PoolNotFound")
 
 

@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferno.core.inference_models import InferenceModel, claim_of, winners
+from inferno.core.inference_models import InferenceModel, claim_of, routed, winners
 from tests.unit.core.documents import models
 
 populations = st.lists(
@@ -60,3 +60,28 @@ def test_a_loser_that_goes_changes_nothing(population: list[InferenceModel]) -> 
     for loser in population:
         if not any(loser is winner for winner in before.values()):
             assert winners(one for one in population if one is not loser) == before
+
+
+@given(populations, st.sets(st.tuples(st.just("default"), st.sampled_from(["a", "b"]))))
+def test_a_request_goes_by_the_oldest_of_those_in_a_pool_that_exists(
+    population: list[InferenceModel], pools: set[tuple[str, str]]
+) -> None:
+    holders = list(winners(population).values())
+    routes = routed(holders, pools)
+    assert routes == routed(reversed(holders), pools)
+    for (namespace, name), model in routes.items():
+        assert (namespace, model.spec.pool_ref.name) in pools
+        rivals = [
+            one
+            for one in holders
+            if (one.metadata.namespace, one.spec.model_name) == (namespace, name)
+            and (namespace, one.spec.pool_ref.name) in pools
+        ]
+        oldest = min(one.metadata.creation_timestamp for one in rivals)
+        assert model.metadata.creation_timestamp == oldest
+    asked = {
+        (one.metadata.namespace, one.spec.model_name)
+        for one in holders
+        if (one.metadata.namespace, one.spec.pool_ref.name) in pools
+    }
+    assert routes.keys() == asked

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given
 
-from inferno.core.inference_models import InferenceModel
+from inferno.core.inference_models import PRIORITIES, InferenceModel
 from inferno.core.inference_objectives import InferenceObjective, criticality_of
 from inferno.core.served import inference_models as served
 from inferno.core.served.inference_models import ModelV1Alpha1, ModelV1Alpha2
@@ -140,4 +140,5 @@ def test_objectives_have_any_priority_and_a_band() -> None:
     assert objective.spec.pool_ref.reference.group == "inference.networking.k8s.io"
     del document["spec"]["priority"]  # type: ignore[attr-defined]
     assert msgspec.convert(document, InferenceObjective).spec.criticality == "Default"
-    assert [criticality_of(n) for n in (-1, 0, 1)] == ["Sheddable", "Default", "Critical"]
+    assert [criticality_of(n) for n in (-9, 0, 9)] == ["Sheddable", "Default", "Critical"]
+    assert all(criticality_of(priority) == name for name, priority in PRIORITIES.items())

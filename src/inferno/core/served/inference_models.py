@@ -32,7 +32,8 @@ class ModelStatus(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=Tr
     """Observed state of a model name.
 
     Args:
-        conditions: `Accepted`: whether the name is this resource's and can be asked for.
+        conditions: `Accepted`: whether the name is this resource's in its pool; `Routed`: whether
+            requests for it go by this resource.
     """
 
     conditions: Annotated[list[Condition], Meta(max_length=8)] = []
