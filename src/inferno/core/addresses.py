@@ -14,6 +14,8 @@ import re
 _LABEL = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_]{0,61}[A-Za-z0-9])?")
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 
+FORBIDDEN = "must not be link-local, multicast or unspecified, nor a metadata service"
+
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _METADATA_SERVICES = frozenset(
@@ -35,7 +37,7 @@ def problem_with(address: str) -> str:
         return problem_with_name(address)
     if getattr(ip, "scope_id", None):
         return "must not have a zone"
-    return "must not be a link-local, multicast or unspecified address" if is_forbidden(ip) else ""
+    return FORBIDDEN if is_forbidden(ip) else ""
 
 
 def problem_with_name(name: str) -> str:
@@ -47,7 +49,7 @@ def problem_with_name(name: str) -> str:
         # `0x7f.1`, `2130706433`: resolvers read these as addresses, each in its own way.
         return "must be a host name, or an IPv4 address of four decimal numbers"
     if name.removesuffix(".").lower() in _METADATA_NAMES:
-        return "must not be a metadata service"
+        return FORBIDDEN
     return ""
 
 

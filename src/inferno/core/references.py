@@ -17,9 +17,11 @@ GroupName = Annotated[
     str,
     Meta(
         max_length=253,
-        pattern=r"^$|^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
+        pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*)?$",
     ),
 ]
+"""Empty or a DNS name: seed 002's pattern, written without an alternative."""
+
 KindName = Annotated[
     str, Meta(min_length=1, max_length=63, pattern=r"^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$")
 ]

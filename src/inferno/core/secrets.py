@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, ClassVar
 
@@ -24,6 +25,9 @@ SEALED_PREFIX = "sealed:"
 
 HIDDEN = base64.b64encode(b"(hidden)").decode()
 """Stands for a value that is there, where somebody reads a Secret."""
+
+_KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
+_SHOWN = 64  # characters of a wrong key that a message repeats
 
 SecretKey = Annotated[str, Meta(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
 
@@ -69,6 +73,11 @@ def decoded(value: str) -> bytes | None:
 
 def violations(data: Mapping[str, str], string_data: Mapping[str, str]) -> Iterator[Cause]:
     """Find what is wrong with values beyond what their types say."""
+    for field, keys in (("data", data), ("stringData", string_data)):
+        for key in keys:
+            if not _KEY.fullmatch(key):
+                words = "a key is 1 to 253 letters, digits, '-', '_' or '.'"
+                yield Cause(field, f'Invalid value: "{key[:_SHOWN]}": {words}')
     total = 0
     for key, value in data.items():
         plain = decoded(value)

@@ -17,7 +17,7 @@ from inferno.core.inference_pools import (
     TargetPort,
 )
 from inferno.core.kinds import Cause, Column, KindDefinition, ServedVersion
-from inferno.core.labels import LabelKey, LabelValue
+from inferno.core.labels import LabelValue, key_violations
 from inferno.core.references import (
     INFERENCE_GROUP,
     INFERENCE_GROUP_V1,
@@ -54,7 +54,7 @@ class PoolSpecV1Alpha1(msgspec.Struct, rename="camel", kw_only=True):
         target_port_number: where the model servers listen.
     """
 
-    selector: dict[LabelKey, LabelValue]
+    selector: dict[str, LabelValue]
     target_port_number: TargetPort
 
 
@@ -92,7 +92,7 @@ class PoolSpecV1Alpha2(msgspec.Struct, rename="camel", kw_only=True, omit_defaul
         extension_ref: the endpoint picker for gateways of others; this platform needs none.
     """
 
-    selector: dict[LabelKey, LabelValue]
+    selector: dict[str, LabelValue]
     target_port_number: PortNumber
     extension_ref: ExtensionReference | None = None
 
@@ -152,7 +152,7 @@ class LabelSelector(msgspec.Struct, rename="camel", kw_only=True):
         match_labels: all of them have to match.
     """
 
-    match_labels: dict[LabelKey, LabelValue]
+    match_labels: dict[str, LabelValue]
 
 
 class Port(msgspec.Struct, rename="camel", kw_only=True):
@@ -331,9 +331,14 @@ def _reference(picker: EndpointPicker | None) -> PickerReference | None:
     )
 
 
+def violations(shape: PoolV1Alpha1 | PoolV1Alpha2) -> list[Cause]:
+    """Find what is wrong with a pool beyond what its types say."""
+    return list(key_violations(shape.spec.selector, "spec.selector"))
+
+
 def violations_of_v1(shape: PoolV1) -> list[Cause]:
     """Find what is wrong with a pool of v1 beyond what its types say."""
-    found = []
+    found = list(key_violations(shape.spec.selector.match_labels, "spec.selector.matchLabels"))
     numbers = [port.number for port in shape.spec.target_ports]
     for index, number in enumerate(numbers):
         if number in numbers[:index]:
@@ -410,6 +415,7 @@ EXPERIMENTAL = KindDefinition(
             shape=PoolV1Alpha1,
             to_stored=from_v1alpha1,
             from_stored=to_v1alpha1,
+            validate=violations,
             columns=COLUMNS,
         ),
         ServedVersion(
@@ -417,6 +423,7 @@ EXPERIMENTAL = KindDefinition(
             shape=PoolV1Alpha2,
             to_stored=from_v1alpha2,
             from_stored=to_v1alpha2,
+            validate=violations,
             columns=COLUMNS,
         ),
     ),

@@ -10,7 +10,7 @@ import msgspec
 
 from inferno.core.kinds import Cause, Column, InvalidResource, KindDefinition, ServedVersion
 from inferno.core.resources import ObjectMeta
-from inferno.core.secrets import HIDDEN, Secret, SecretKey, SecretSpec, violations
+from inferno.core.secrets import HIDDEN, Secret, SecretSpec, violations
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 """Annotation in which `kubectl apply` keeps the manifest that it applied last, values and all."""
@@ -26,8 +26,8 @@ class SecretV1(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True)
         immutable: whether the values stay as they are until the Secret is deleted.
     """
 
-    data: dict[SecretKey, str] = {}
-    string_data: dict[SecretKey, str] = {}
+    data: dict[str, str] = {}
+    string_data: dict[str, str] = {}
     type: str = "Opaque"
     immutable: bool = False
 
