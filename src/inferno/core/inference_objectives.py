@@ -25,7 +25,7 @@ class ObjectivePoolReference(msgspec.Struct, rename="camel", kw_only=True):
     """Identifies a pool in the namespace of the objective; its group defaults to that of v1.
 
     Args:
-        name: of the pool.
+        name: the pool's name.
         group: API group of the pool.
         kind: kind of the pool.
     """

@@ -23,7 +23,7 @@ class EndpointPicker(msgspec.Struct, rename="camel", kw_only=True, omit_defaults
     This platform picks endpoints itself; it keeps the reference for whoever reads the pool.
 
     Args:
-        name: of the service that picks.
+        name: the service that picks.
         group: its API group; empty for the core group.
         kind: its kind.
         port: where it listens; None for the default of its kind.

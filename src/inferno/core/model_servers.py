@@ -26,8 +26,8 @@ class SecretKeyReference(msgspec.Struct, rename="camel", kw_only=True):
     """One value of a Secret in the same namespace.
 
     Args:
-        name: of the Secret.
-        key: of the value in it.
+        name: the Secret's name.
+        key: the value's key in it.
     """
 
     name: ObjectName

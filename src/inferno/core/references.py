@@ -33,7 +33,7 @@ class PoolReference(msgspec.Struct, rename="camel", kw_only=True):
     """Identifies a pool in the namespace of the one that refers to it.
 
     Args:
-        name: of the pool.
+        name: the pool's name.
         group: API group of the pool.
         kind: kind of the pool.
     """

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from inferno.controllers.inference_pool import InferencePoolController, status_of
+from inferno.controllers.inference_service import InferenceServiceController
 from inferno.controllers.loop import Key
 from inferno.controllers.model_server import ModelServerController, set_reachable
 from inferno.core.inference_pools import EndpointPicker, InferencePool
 from inferno.core.model_servers import ModelServer, Observation
 from inferno.core.pool_members import Member
-from inferno.core.resources import Pod
+from inferno.core.resources import (
+    InferenceService,
+    InferenceServiceSpec,
+    ObjectMeta,
+    Pod,
+    PodStatus,
+    Predictor,
+    PredictorModel,
+)
 from inferno.storage.resources import SqlResourceStore
 from tests.unit.controllers.cluster import condition, pod, pool, said, server
 
@@ -109,3 +120,38 @@ async def test_what_is_true_already_is_not_written(store: SqlResourceStore) -> N
     before = await store.get(InferencePool, "pool")
     await controller.reconcile(NAMESPACE)
     assert await store.get(InferencePool, "pool") == before
+
+
+async def _until(store: SqlResourceStore, kind: type[Any], holds: Callable[[Any], bool]) -> Any:
+    """Wait for a resource of a kind that is as it should be."""
+    watch = store.watch(kind)
+    found, _ = await store.list(kind)
+    right = next(filter(holds, found), None)
+    while right is None:
+        event = await asyncio.wait_for(anext(watch), 20)
+        right = event.resource if event.type != "DELETED" and holds(event.resource) else None
+    return right
+
+
+async def test_a_service_fills_the_pool_that_selects_its_labels(store: SqlResourceStore) -> None:
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(InferenceServiceController(store).loop().run(stop))
+        tasks.create_task(InferencePoolController(store).loop().run(stop))
+        await store.create(pool(selector={"serving.kserve.io/inferenceservice": "m"}))
+        await _until(store, InferencePool, lambda one: bool(one.status.conditions))
+        predictor = Predictor(max_replicas=1, replicas=1, model=PredictorModel())
+        spec = InferenceServiceSpec(predictor=predictor)
+        await store.create(InferenceService(metadata=ObjectMeta(name="m"), spec=spec))
+        await _until(store, InferencePool, lambda one: one.status.endpoints == 1)
+        replica = await _until(store, Pod, lambda one: True)
+
+        def serve(one: Pod) -> None:
+            one.status = PodStatus(phase="Ready", host="127.0.0.1", port=1234)
+
+        await store.modify(Pod, replica.metadata.name, serve, status=True)
+        await _until(store, InferencePool, lambda one: one.status.ready_endpoints == 1)
+        await store.delete(InferenceService, "m")
+        # The runtime, which is not here, would drain the replica and take its finalizer off.
+        await _until(store, InferencePool, lambda one: one.status.ready_endpoints == 0)
+        stop.set()

@@ -69,7 +69,7 @@ class ExtensionReference(msgspec.Struct, rename="camel", kw_only=True, omit_defa
     """The endpoint picker of a gateway that is not this platform's.
 
     Args:
-        name: of the service that picks.
+        name: the service that picks.
         group: its API group; empty for the core group.
         kind: its kind.
         port_number: where it listens.
@@ -101,7 +101,7 @@ class ParentReference(msgspec.Struct, rename="camel", kw_only=True, omit_default
     """The gateway that a status is about.
 
     Args:
-        name: of the gateway.
+        name: the gateway's name.
         group: its API group.
         kind: its kind.
         namespace: where it is; by default that of the pool.
@@ -169,7 +169,7 @@ class PickerReference(msgspec.Struct, rename="camel", kw_only=True, omit_default
     """The endpoint picker of a gateway that is not this platform's.
 
     Args:
-        name: of the service that picks.
+        name: the service that picks.
         group: its API group; empty for the core group.
         kind: its kind.
         port: where it listens; required for a Service.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from inferno.core.kinds import Cause, Column, InvalidResource, KindDefinition, ServedVersion
 from inferno.core.resources import ObjectMeta
@@ -28,7 +29,7 @@ class SecretV1(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True)
 
     data: dict[str, str] = {}
     string_data: dict[str, str] = {}
-    type: str = "Opaque"
+    type: Annotated[str, Meta(max_length=253)] = "Opaque"
     immutable: bool = False
 
 
