@@ -72,8 +72,8 @@ def routing(model: InferenceModel, holder: InferenceModel | None) -> Condition:
         holder: the model that requests for the name go by; None for none.
     """
     if holder is None:
-        message = "Requests for the name do not come here: it is not accepted."
-        return Condition(type="Routed", status="False", reason="NotAccepted", message=message)
+        message = "Requests for the name go nowhere: no pool that is served has it."
+        return Condition(type="Routed", status="False", reason="PoolNotServed", message=message)
     name, pool = holder.metadata.name, holder.spec.pool_ref.name
     if name != model.metadata.name:
         message = f"Requests for the name go by the older InferenceModel '{name}' to pool '{pool}'."
@@ -113,7 +113,8 @@ class InferenceModelController:
         pools, _ = await self._store.list(InferencePool, namespace=key.namespace)
         names = {pool.metadata.name for pool in pools}
         holders, now = winners(models), present()
-        routes = routed(holders.values(), {(key.namespace, name) for name in names})
+        served = {(key.namespace, pool.metadata.name) for pool in pools if pool.is_served}
+        routes = routed(holders.values(), served)
         for model in models:
             holder = routes.get((key.namespace, model.spec.model_name))
             conditions = settled(

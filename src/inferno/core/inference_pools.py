@@ -75,3 +75,9 @@ class InferencePool(Resource, rename="camel", kw_only=True):
     KIND: ClassVar[Kind] = Kind(INFERENCE_GROUP, "v1alpha1", "InferencePool", "inferencepools")
     spec: InferencePoolSpec
     status: InferencePoolStatus = msgspec.field(default_factory=InferencePoolStatus)
+
+    @property
+    def is_served(self) -> bool:
+        """Whether the gateway sends requests to it: it speaks HTTP/1.1 to servers, and no other."""
+        speaks = self.spec.app_protocol != "kubernetes.io/h2c"
+        return speaks and self.metadata.deletion_timestamp is None

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import structlog
 
 from inferno.core.errors import InfernoError, ModelNotFound
-from inferno.core.inference_models import Criticality, InferenceModel, winners
+from inferno.core.inference_models import InferenceModel, routed, winners
 from inferno.core.inference_objectives import InferenceObjective
 from inferno.core.inference_pools import InferencePool
 from inferno.core.model_servers import ModelServer
@@ -35,9 +35,6 @@ from inferno.storage.base import ResourceStore
 T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
-
-PRIORITIES: dict[Criticality, int] = {"Critical": 1, "Default": 0, "Sheddable": -1}
-"""Of the bands of seed 002, among the integers that came after them."""
 
 SERVER_CAPACITY = 100
 """Requests that a model server is given at once, until it says how many it works on (the Endpoint
@@ -138,8 +135,7 @@ class Pools:
         self.remote = {}
         known_lines: set[str] = set()
         for pool in self._pools.values():
-            served = pool.spec.app_protocol != "kubernetes.io/h2c"
-            if served and pool.metadata.deletion_timestamp is None:
+            if pool.is_served:
                 known_lines.add(self._draw_pool(pool, seen))
         for name in self._known_lines() - known_lines:
             self._lines.drop(name, lambda: ModelNotFound("", []))
@@ -241,19 +237,22 @@ class Pools:
         named: dict[RouteKey, Route] = {}
         priorities: dict[str, set[int]] = {}
         lines = self._known_lines()
-        # The same name may be had in several pools; the first by pool has the requests.
-        for claim, model in sorted(winners(self._models.values()).items(), reverse=True):
-            name = line_name(claim.namespace, claim.pool)
-            if name not in lines:
-                continue
-            priority = PRIORITIES[model.spec.criticality]
+        pools = {
+            (pool.metadata.namespace, pool.metadata.name)
+            for pool in self._pools.values()
+            if pool.is_served
+        }
+        holders = winners(self._models.values()).values()
+        for (namespace, model_name), model in routed(holders, pools).items():
+            pool = model.spec.pool_ref.name
+            name, priority = line_name(namespace, pool), model.spec.priority
             priorities.setdefault(name, set()).add(priority)
-            named[claim.namespace, claim.model_name] = Route(
-                claim.model_name,
+            named[namespace, model_name] = Route(
+                model_name,
                 self._lines.line(name),
-                split=TargetSplit.of(claim.model_name, model.spec.target_models),
+                split=TargetSplit.of(model_name, model.spec.target_models),
                 priority=priority,
-                pool=f"{claim.namespace}/{claim.pool}",
+                pool=f"{namespace}/{pool}",
             )
         _replace(self.named, named)
         objectives = {

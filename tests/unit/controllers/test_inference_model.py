@@ -86,7 +86,7 @@ async def test_the_same_name_in_another_pool_or_namespace_is_free(store: SqlReso
     assert said(await store.get(InferenceModel, "a"), "Routed") == ("True", "Routed")
     assert said(await store.get(InferenceModel, "b"), "Routed") == ("False", "Shadowed")
     stranger = await store.get(InferenceModel, "c", "elsewhere")
-    assert said(stranger, "Routed") == ("False", "NotAccepted")
+    assert said(stranger, "Routed") == ("False", "PoolNotServed")
     assert said(stranger, "Accepted") == ("False", "PoolNotFound")
 
 
