@@ -3,7 +3,7 @@
 Whoever may create a `ModelServer` makes this platform open connections. Servers on loopback and in
 private networks are what it is for; the addresses below belong to the machine's surroundings, above
 all the metadata services that hand out a cloud machine's credentials. A name that passes here can
-still resolve to one of them: whoever connects asks `is_forbidden` of the address that it resolved.
+still resolve to one of them: whoever connects asks `is_forbidden_peer` of what it is connected to.
 """
 
 from __future__ import annotations
@@ -60,6 +60,18 @@ def is_forbidden(ip: IPAddress) -> bool:
         return is_forbidden(inner)
     is_nowhere = ip.is_link_local or ip.is_multicast or ip.is_unspecified
     return is_nowhere or ip in _METADATA_SERVICES or str(ip) == "255.255.255.255"
+
+
+def is_forbidden_peer(host: str) -> bool:
+    """Return whether no model server can be at the other end of a connection.
+
+    Args:
+        host: its IP address, as a socket gives it; empty where the connection has ended.
+    """
+    try:
+        return bool(host) and is_forbidden(ipaddress.ip_address(host.partition("%")[0]))
+    except ValueError:
+        return True
 
 
 def _within(ip: IPAddress) -> ipaddress.IPv4Address | None:

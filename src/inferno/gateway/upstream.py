@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
@@ -27,6 +27,8 @@ from types import TracebackType
 from typing import Self
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from inferno.core.addresses import is_forbidden_peer
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -110,6 +112,8 @@ class UpstreamClient:
         max_header_bytes: the largest response head accepted, interim responses included.
         tls: speak TLS with this context.
         server_name: the name that certificates must carry; None for the address's host.
+        forbidden: tells IP addresses to which nothing is sent. It is asked once the connection is
+            there, because names are resolved in between, and may resolve otherwise each time.
     """
 
     def __init__(
@@ -122,6 +126,7 @@ class UpstreamClient:
         max_header_bytes: int = 64 * 1024,
         tls: SSLContext | None = None,
         server_name: str | None = None,
+        forbidden: Callable[[str], bool] = is_forbidden_peer,
     ) -> None:
         self.idle_timeout = idle_timeout
         self.high_water = high_water
@@ -130,6 +135,7 @@ class UpstreamClient:
         self._max_idle = max_idle
         self._tls = tls
         self._server_name = server_name
+        self._forbidden = forbidden
         self._closed = False
         self._connecting: set[asyncio.Timeout] = set()
         self._open: set[_Connection] = set()
@@ -230,6 +236,9 @@ class UpstreamClient:
             self._connecting.discard(timeout)
         if self._closed:
             connection.close("The client was closed.")
+        elif self._forbidden(connection.peer):
+            connection.close("Nothing is sent there.")
+            raise ConnectFailed(f"{address} leads to where no model server can be.")
         if connection.closed:
             raise ConnectionLost("The connection ended as it began.", before_response=True)
         # Not before: cancelled late, uvloop closes a new connection and does not tell it.
@@ -529,6 +538,12 @@ class _Connection(asyncio.Protocol):
             self._response._wake()
 
     # The life of the socket
+
+    @property
+    def peer(self) -> str:
+        """The IP address of the other end; empty where the connection ended already."""
+        name = self._transport.get_extra_info("peername")
+        return str(name[0]) if name else ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # a stream's is a Transport

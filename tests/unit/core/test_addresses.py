@@ -6,7 +6,7 @@ import ipaddress
 
 import pytest
 
-from inferno.core.addresses import is_forbidden, problem_with
+from inferno.core.addresses import is_forbidden, is_forbidden_peer, problem_with
 
 
 @pytest.mark.parametrize(
@@ -72,3 +72,15 @@ def test_places_that_they_are_not_at(address: str) -> None:
 def test_what_a_name_resolved_to_is_looked_at_as_well() -> None:
     assert is_forbidden(ipaddress.ip_address("169.254.169.254"))
     assert not is_forbidden(ipaddress.ip_address("127.0.0.1"))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "10.0.0.7", ""])
+def test_peers_that_may_be_spoken_to(host: str) -> None:
+    assert not is_forbidden_peer(host)
+
+
+@pytest.mark.parametrize(
+    "host", ["169.254.169.254", "::ffff:169.254.169.254", "fe80::1%eth0", "/run/socket"]
+)
+def test_peers_that_may_not(host: str) -> None:
+    assert is_forbidden_peer(host)

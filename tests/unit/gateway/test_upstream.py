@@ -193,6 +193,28 @@ def idle(client: UpstreamClient) -> int:
 
 
 @both_loops
+async def test_nothing_is_sent_to_where_no_server_can_be() -> None:
+    asked: list[str] = []
+
+    def forbidden(host: str) -> bool:
+        asked.append(host)
+        return True
+
+    heard: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def script(peer: Peer) -> None:
+        heard.put_nowait(await peer.reader.read())
+
+    async with talk(script, forbidden=forbidden) as (client, server):
+        named = Address("localhost", server.address.port)
+        for address in (server.address, named):
+            with pytest.raises(ConnectFailed, match="where no model server can be"):
+                await client.request(address, b"GET", b"/", (), b"", response_timeout=5)
+        assert [await heard.get(), await heard.get()] == [b"", b""]
+    assert asked == ["127.0.0.1", "127.0.0.1"]
+
+
+@both_loops
 async def test_the_request_as_the_server_sees_it() -> None:
     requests: list[bytes] = []
 
