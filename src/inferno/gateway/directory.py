@@ -227,6 +227,7 @@ class Directory:
             slots=max(1, pod.status.parallel),
             context_size=pod.status.context_size,
             capabilities=frozenset(pod.status.capabilities),
+            serves=frozenset({pod.spec.service}),
         )
 
 

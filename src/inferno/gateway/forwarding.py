@@ -11,6 +11,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from types import TracebackType
@@ -51,6 +52,8 @@ log = structlog.get_logger(__name__)
 
 ATTEMPTS = 2
 """A request that kills its replica must not kill many."""
+LOOK_AGAIN = 0.5
+"""Seconds after which who waits for a model to join its pool asks whether that failed to load."""
 BUSY = frozenset({429, 502, 503, 504})
 """Statuses of a server that did not work on a request; another one may."""
 PROGRESS = b',"return_progress":true'
@@ -378,17 +381,19 @@ class Opening:
         return endpoint
 
     async def _place(self) -> Endpoint:
-        assert self._call.destination is not None  # noqa: S101 - set when the call began
-        route, line = self._call.destination.route, self._line
+        destination, line = self._call.destination, self._line
+        assert destination is not None  # noqa: S101 - set when the call began
         while True:
-            if not line.endpoints and route.service:
-                await self._forwarder.residency.ensure_wanted(route.service)
-            if route.pool and not line.any_fit(self._want):
-                raise Overloaded(f"No endpoint of pool '{route.pool}' is ready.", retry_after=5)
-            try:
-                return await line.acquire(self._want)
-            except ModelNotLoaded:  # unloaded while we waited
-                continue
+            there = line.endpoints and (not destination.route.pool or line.any_fit(self._want))
+            if not there and not destination.service:
+                pool = destination.route.pool
+                raise Overloaded(f"No endpoint of pool '{pool}' is ready.", retry_after=5)
+            if not there:
+                await self._forwarder.residency.ensure_wanted(destination.service)
+            patience = LOOK_AGAIN if not there and destination.route.pool else None
+            with suppress(ModelNotLoaded, TimeoutError):  # unloaded, or not there yet
+                async with asyncio.timeout(patience):
+                    return await line.acquire(self._want)
 
     async def _request(self, endpoint: Endpoint) -> UpstreamResponse:
         call, timeouts = self._call, self._forwarder.timeouts

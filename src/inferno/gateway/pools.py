@@ -18,8 +18,10 @@ from inferno.core.errors import InfernoError, ModelNotFound
 from inferno.core.inference_models import InferenceModel, routed, winners
 from inferno.core.inference_objectives import InferenceObjective
 from inferno.core.inference_pools import InferencePool
+from inferno.core.labels import selects
 from inferno.core.model_servers import ModelServer
 from inferno.core.pool_members import Member, members
+from inferno.core.replica_labels import replica_labels
 from inferno.core.resources import Resource
 from inferno.core.secrets import Secret
 from inferno.core.target_split import TargetSplit
@@ -144,6 +146,16 @@ class Pools:
         self.redrawn.set()
         self.redrawn = asyncio.Event()
 
+    def _loadable(self, pool: InferencePool) -> dict[str, str]:
+        """Return the models of ours whose replicas a pool finds: their places, by name."""
+        namespace = pool.metadata.namespace
+        return {
+            service.metadata.name: place
+            for place, service in self._directory.services.items()
+            if service.metadata.namespace == namespace
+            and selects(pool.spec.selector, replica_labels(service))
+        }
+
     def _known_lines(self) -> set[str]:
         return {line.model for line in self._lines.lines() if line.model.startswith("pool:")}
 
@@ -253,6 +265,7 @@ class Pools:
                 split=TargetSplit.of(model_name, model.spec.target_models),
                 priority=priority,
                 pool=f"{namespace}/{pool}",
+                loadable=self._loadable(self._pools[join_place(namespace, pool)]),
             )
         _replace(self.named, named)
         objectives = {

@@ -49,6 +49,7 @@ class Route:
         priority: of its requests.
         service: the model of ours that is loaded when nobody can answer; empty for pools.
         pool: `namespace/name`; empty for a model of ours under its own name.
+        loadable: places of models of ours whose replicas the pool finds, by name.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Route:
     priority: int = 0
     service: str = ""
     pool: str = ""
+    loadable: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -83,16 +85,31 @@ class Destination:
 
         Replicas of ours are spoken to in our own way: asked to stream, with their answers joined.
         """
-        return bool(self.route.pool) and self.route.line.is_remote
+        route = self.route
+        return bool(route.pool) and not route.loadable and route.line.is_remote
+
+    @property
+    def service(self) -> str:
+        """The place of the model of ours that is loaded when nobody can answer; empty for none.
+
+        Replicas of ours answer for their one model; a target of another name is for whichever
+        there is.
+        """
+        route = self.route
+        if route.service or not route.loadable:
+            return route.service
+        return route.loadable.get(self.target) or next(iter(route.loadable.values()))
 
     def want(self) -> Want:
         """Return what a call of the request wants of an endpoint."""
         caller = self.caller
         flow = f"{caller.tenant}/{caller.fairness}" if caller.fairness else caller.tenant
+        loadable = self.route.loadable
+        named = self.route.pool and (not loadable or self.target in loadable)
         return Want(
             priority=self.priority,
             flow=flow,
-            model=self.target if self.route.pool else "",
+            model=self.target if named else "",
             prompt=self.prompt,
             session=caller.session,
             only=caller.only,

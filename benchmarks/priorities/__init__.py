@@ -1,0 +1,1 @@
+"""What important requests notice of a pool that is asked for twice of what it can serve."""
