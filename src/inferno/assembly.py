@@ -66,6 +66,7 @@ from inferno.runtimes.local import LocalRuntime
 from inferno.runtimes.replica import Timings
 from inferno.server import app as inference_app
 from inferno.server.errors import render as inference_render
+from inferno.server.inference_events import telling
 from inferno.server.operation import Services
 from inferno.server.websocket import SocketSettings
 from inferno.server.websocket_messages import error_text
@@ -91,6 +92,16 @@ from inferno.web.hosts import TrustedHosts
 from inferno.web.listener import Certificate, Listener, bind, url_of
 from inferno.web.protocol import ConnectionLimits
 from inferno.web.sockets import SocketLimits
+from inferno.webhooks.deliverer import Deliverer, claim
+from inferno.webhooks.deliveries import Deliveries
+from inferno.webhooks.guard import Guard
+from inferno.webhooks.interest import Interest
+from inferno.webhooks.model_events import ModelEvents
+from inferno.webhooks.outbox import Outbox
+from inferno.webhooks.sealing import SecretSealer
+from inferno.webhooks.sending import Sender
+from inferno.webhooks.service import Webhooks
+from inferno.webhooks.subscriptions import Subscriptions
 
 MEMORY_SHARE = 0.8
 """Of the machine's memory, what replicas may take unless a setting says otherwise."""
@@ -109,6 +120,7 @@ def serve(settings: Settings) -> int:
     """
     refuse_unsafe(settings)
     certificate(settings)
+    Guard.of(settings.webhook_allow)
     logs.configure(format=settings.log_format, level=settings.log_level)
     with (
         DataDir(settings.data_dir) as data_dir,
@@ -251,13 +263,14 @@ async def platform(
             password=settings.admin_password,
             api_key=settings.api_key,
         )
+        hooks = await stack.enter_async_context(webhooks(settings, database, store, secret))
         runtime = await stack.enter_async_context(replicas(settings, data_dir, store, secret))
         doors = await stack.enter_async_context(way_in(settings, database, accounts, secret))
         if first is not None:
             made = AuditEvent(action="platform.init", outcome="success", actor="platform")
             await doors.access.audit.append(made)
         services = await stack.enter_async_context(
-            data_plane(settings, store, secret, accounts, doors)
+            data_plane(settings, store, secret, accounts, doors, hooks)
         )
         cluster = await cluster_api(store, runtime, doors.access, stop)
         async with asyncio.TaskGroup() as tasks:
@@ -479,6 +492,25 @@ def certificate(settings: Settings) -> Certificate | None:
 
 
 @asynccontextmanager
+async def webhooks(
+    settings: Settings, database: Database, store: ResourceStore, secret: bytes
+) -> AsyncIterator[Webhooks]:
+    """Wire webhooks; take events in, tell of models and deliver while the block runs."""
+    sealer, interest = SecretSealer(secret), Interest(database)
+    guard = Guard.of(settings.webhook_allow)
+    outbox = Outbox(database, guard, sealer, interest)
+    most = settings.max_webhooks
+    subscriptions = Subscriptions(database, sealer, guard, interest, most=most)
+    deliveries = Deliveries(database, claim=claim())
+    sender = Sender(guard, timeout=settings.webhook_timeout)
+    timeout = settings.webhook_timeout
+    deliverer = Deliverer(deliveries, sender, sealer, outbox.due, timeout=timeout)
+    models = ModelEvents(store, database, outbox)
+    async with deliverer.delivering(), outbox.writing(), models.following():
+        yield Webhooks(outbox, subscriptions, deliveries, sealer)
+
+
+@asynccontextmanager
 async def replicas(
     settings: Settings, data_dir: DataDir, store: ResourceStore, secret: bytes
 ) -> AsyncIterator[LocalRuntime]:
@@ -518,7 +550,12 @@ async def replicas(
 
 @asynccontextmanager
 async def data_plane(
-    settings: Settings, store: ResourceStore, secret: bytes, accounts: Accounts, doors: Doors
+    settings: Settings,
+    store: ResourceStore,
+    secret: bytes,
+    accounts: Accounts,
+    doors: Doors,
+    hooks: Webhooks,
 ) -> AsyncIterator[Services]:
     """Wire the gateway and keep its picture of the store fresh while the block runs."""
     lines = LineTable(max_waiting=settings.max_queue, picker=Picker.parse(settings.picker))
@@ -564,6 +601,8 @@ async def data_plane(
                 users=accounts.users,
                 keys=accounts.keys,
                 overrides=accounts.overrides,
+                webhooks=hooks,
+                observers=(telling(hooks.outbox),),
                 default_limits=settings.default_limits,
                 default_max_tokens=settings.default_max_tokens,
                 max_body_bytes=settings.max_body_bytes,

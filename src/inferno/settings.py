@@ -31,7 +31,7 @@ Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]  # 30 years: no timer can
 SECRETS = frozenset({"api_key", "admin_password", "jwt_secret", "database_url", "redis_url"})
 """Settings that are never shown."""
 
-LISTS = frozenset({"trusted_proxies", "trusted_hosts", "cors_origins"})
+LISTS = frozenset({"trusted_proxies", "trusted_hosts", "cors_origins", "webhook_allow"})
 """Settings that are lists: separated by commas in the environment."""
 
 TABLES = frozenset({"models", "issuers"})
@@ -122,6 +122,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         idle_unload_after: unloads a model that was not used for so long; 0 for never.
         max_loaded_models: ceiling on models in memory; 0 for none.
         max_model_memory_bytes: ceiling on the memory of all replicas; 0 for 80 % of the machine's.
+        webhook_allow: networks and hosts (`*.example.com`) that webhooks may go to, beside the
+            public internet.
+        webhook_timeout: how long a receiver of a webhook may take to answer.
+        max_webhooks: subscriptions that a tenant may have.
         bundled_model: whether the bundled model is served.
         gpu_layers: engine default, see `ModelSettings`.
         context_size: engine default, see `ModelSettings`.
@@ -181,6 +185,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     idle_unload_after: Seconds = 1800.0
     max_loaded_models: NotNegative = 0
     max_model_memory_bytes: NotNegative = 0
+    webhook_allow: list[str] = []
+    webhook_timeout: Annotated[float, msgspec.Meta(gt=0, le=300)] = 30.0
+    max_webhooks: NotNegative = 20
     bundled_model: bool = True
     gpu_layers: Annotated[int, msgspec.Meta(ge=-1)] | None = None
     context_size: Positive | None = None

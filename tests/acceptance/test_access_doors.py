@@ -39,6 +39,30 @@ PERMISSIONS: dict[str | None, str] = {
         POST /v1/chat/completions
         POST /v1/completions
         POST /v1/embeddings
+        GET /webhooks
+        POST /webhooks
+        GET /webhooks/secret
+        GET /webhooks/deliveries
+        GET /webhooks/deliveries/{delivery_id}
+        POST /webhooks/deliveries/{delivery_id}/resend
+        GET /webhooks/{webhook_id}
+        PATCH /webhooks/{webhook_id}
+        DELETE /webhooks/{webhook_id}
+        POST /webhooks/{webhook_id}/rotate
+        POST /webhooks/{webhook_id}/test
+        GET /webhooks/{webhook_id}/deliveries
+        GET /v1/webhooks
+        POST /v1/webhooks
+        GET /v1/webhooks/secret
+        GET /v1/webhooks/deliveries
+        GET /v1/webhooks/deliveries/{delivery_id}
+        POST /v1/webhooks/deliveries/{delivery_id}/resend
+        GET /v1/webhooks/{webhook_id}
+        PATCH /v1/webhooks/{webhook_id}
+        DELETE /v1/webhooks/{webhook_id}
+        POST /v1/webhooks/{webhook_id}/rotate
+        POST /v1/webhooks/{webhook_id}/test
+        GET /v1/webhooks/{webhook_id}/deliveries
     """,
     "read_models": """
         GET /models

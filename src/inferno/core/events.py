@@ -9,7 +9,7 @@ import msgspec
 
 
 class EventName(StrEnum):
-    """What can be subscribed to. The first three are seed 001's."""
+    """What can be subscribed to. The first three are seed 001's; tests are sent when asked for."""
 
     INFERENCE_COMPLETE = "inference.complete"
     BATCH_COMPLETE = "batch.complete"
@@ -19,6 +19,7 @@ class EventName(StrEnum):
     BATCH_CANCELLED = "batch.cancelled"
     MODEL_UNLOADED = "model.unloaded"
     MODEL_FAILED = "model.failed"
+    WEBHOOK_TEST = "webhook.test"
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):

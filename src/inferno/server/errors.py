@@ -62,6 +62,11 @@ OPENAI_PATHS = ("/v1/chat/", "/v1/completions", "/v1/embeddings", "/v1/models")
 NATIVE_ENDINGS = ("/load", "/unload")
 
 
+def code_of(error: InfernoError) -> str:
+    """Return seed 001's code of an error."""
+    return str(_nearest(CODES, error))
+
+
 def speaks_openai(path: str) -> bool:
     """Return whether a path belongs to the OpenAI-compatible API."""
     return path.startswith(OPENAI_PATHS) and not path.endswith(NATIVE_ENDINGS)

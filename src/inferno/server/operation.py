@@ -21,6 +21,7 @@ from inferno.tenancy.overrides import Overrides
 from inferno.tenancy.sessions import Sessions
 from inferno.tenancy.users import Users
 from inferno.web.exchange import Exchange, Header
+from inferno.webhooks.service import Webhooks
 
 SERVED = b"x-gateway-destination-endpoint-served"
 """Says which endpoint of a pool answered (Gateway API Inference Extension)."""
@@ -39,6 +40,7 @@ class Services:
         users: the users.
         keys: their keys.
         overrides: limits of roles and tenants.
+        webhooks: tells callers' own addresses of events.
         default_limits: limits where nothing else is said.
         default_max_tokens: generated tokens where a request names no maximum.
         max_body_bytes: largest request body.
@@ -56,6 +58,7 @@ class Services:
     users: Users
     keys: Keys
     overrides: Overrides
+    webhooks: Webhooks
     default_limits: LimitPolicy
     default_max_tokens: int
     max_body_bytes: int

@@ -5,7 +5,17 @@ from __future__ import annotations
 import dataclasses
 
 from inferno.core.tenancy import LimitOverrides, Permission
-from inferno.server import audit, auth, chat, completions, embeddings, inference, models, service
+from inferno.server import (
+    audit,
+    auth,
+    chat,
+    completions,
+    embeddings,
+    inference,
+    models,
+    service,
+    webhooks,
+)
 from inferno.server.operation import Operation
 from inferno.server.types import (
     ChatRequest,
@@ -15,6 +25,7 @@ from inferno.server.types import (
     LoadRequest,
 )
 from inferno.tenancy.types import ApiKeyChange, NewUser, UserChange
+from inferno.webhooks.types import NewSecret, NewWebhook, WebhookChange
 
 INFER = Permission.RUN_INFERENCE
 READ = Permission.READ_MODELS
@@ -99,6 +110,32 @@ AUTH = (
               "Export the audit trail.", responses="JSON lines.", needs=AUDIT),
     Operation("GET", "/audit/verify", audit.verify, "Check the audit trail.", needs=AUDIT),
 )
+
+WEBHOOKS = (
+    Operation("GET", "/webhooks", webhooks.list_all, "List webhooks.", needs=INFER),
+    Operation("POST", "/webhooks", webhooks.create,
+              "Be told of events.", NewWebhook, "The webhook; its secret, this once.", needs=INFER),
+    Operation("GET", "/webhooks/secret", webhooks.show_secret,
+              "What signs deliveries to addresses that came with a request.", needs=INFER),
+    Operation("GET", "/webhooks/deliveries", webhooks.list_deliveries,
+              "List deliveries.", needs=INFER),
+    Operation("GET", "/webhooks/deliveries/{delivery_id}", webhooks.get_delivery,
+              "Show a delivery with its attempts.", needs=INFER),
+    Operation("POST", "/webhooks/deliveries/{delivery_id}/resend", webhooks.resend,
+              "Send a delivery again.", needs=INFER),
+    Operation("GET", "/webhooks/{webhook_id}", webhooks.get, "Describe a webhook.", needs=INFER),
+    Operation("PATCH", "/webhooks/{webhook_id}", webhooks.change,
+              "Change, disable or enable a webhook.", WebhookChange, needs=INFER),
+    Operation("DELETE", "/webhooks/{webhook_id}", webhooks.delete,
+              "Remove a webhook.", needs=INFER),
+    Operation("POST", "/webhooks/{webhook_id}/rotate", webhooks.rotate,
+              "Replace a webhook's secret.", NewSecret, "The new secret, this once.", needs=INFER),
+    Operation("POST", "/webhooks/{webhook_id}/test", webhooks.send_test,
+              "Send a webhook a test.", needs=INFER),
+    Operation("GET", "/webhooks/{webhook_id}/deliveries", webhooks.list_of_webhook,
+              "List a webhook's deliveries.", needs=INFER),
+)
+"""Seed 001's webhooks; they are served under `/v1` too."""
 # fmt: on
 
 
@@ -107,5 +144,5 @@ def operations() -> list[Operation]:
 
     Routes are tried in this order.
     """
-    versioned = [dataclasses.replace(o, path=f"/v1{o.path}") for o in NATIVE]
-    return [*OPENAI, *NATIVE, *ROOT, *versioned, *AUTH]
+    versioned = [dataclasses.replace(o, path=f"/v1{o.path}") for o in (*NATIVE, *WEBHOOKS)]
+    return [*OPENAI, *NATIVE, *ROOT, *versioned, *AUTH, *WEBHOOKS]

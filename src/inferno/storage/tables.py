@@ -1,7 +1,8 @@
 """The tables, as SQLAlchemy Core sees them; `migrations/` builds the same schema step by step.
 
 Times are text, RFC 3339 in UTC with a fixed width, so they compare alike in every dialect.
-Secrets are never here in clear: `api_keys.sha256` and `users.password_hash` are hashes.
+Secrets are never here in clear: `api_keys.sha256` and `users.password_hash` are hashes, and
+the secrets of webhooks are encrypted.
 """
 
 from __future__ import annotations
@@ -180,6 +181,84 @@ audit_events = Table(
     Index(None, "actor_id", "seq"),
 )
 """The audit trail: only ever appended to, each row holding the hash of the one before."""
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", String(40), nullable=False),
+    Column("tenant", String(255), nullable=False),
+    Column("owner", String(512), nullable=False, comment="id of the user who made it"),
+    Column("owner_is_user", Boolean, nullable=False, comment="a user of ours, not an issuer's"),
+    Column("sees_models", Boolean, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("events", JSON, nullable=False, comment="list of strings"),
+    Column("description", String(255), nullable=False),
+    Column("secret", Text, nullable=False, comment="encrypted"),
+    Column("previous_secret", Text, comment="encrypted"),
+    Column("previous_until", String(32)),
+    Column("enabled", Boolean, nullable=False),
+    Column("disabled_reason", String(255), nullable=False),
+    Column("created_at", String(32), nullable=False),
+    Column("updated_at", String(32), nullable=False),
+    PrimaryKeyConstraint("id"),
+    Index(None, "tenant"),
+)
+"""Subscriptions: who wants to be told of what, and where."""
+
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("id", String(40), nullable=False, comment="begins with the time, so that ids sort"),
+    Column("webhook_id", String(40), ForeignKey("webhooks.id", ondelete="CASCADE")),
+    Column("tenant", String(255), nullable=False),
+    Column("url", Text, comment="where there is no subscription"),
+    Column("secret", Text, comment="encrypted; of this delivery alone"),
+    Column("endpoint", String(320), nullable=False, comment="what is down when it is down"),
+    Column("event", String(64), nullable=False),
+    Column("payload", Text, nullable=False, comment="JSON, signed byte for byte"),
+    Column("status", String(16), nullable=False, comment="pending, delivered or parked"),
+    Column("attempts", Integer, nullable=False),
+    Column("waited", Integer, nullable=False, comment="seconds of planned waits"),
+    Column("due_at", String(32)),
+    Column("claim", String(40), comment="of the process that is sending it"),
+    Column("last_status_code", Integer),
+    Column("last_error", String(255), nullable=False),
+    Column("created_at", String(32), nullable=False),
+    Column("finished_at", String(32)),
+    PrimaryKeyConstraint("id"),
+    Index(None, "status", "due_at"),
+    Index(None, "tenant", "id"),
+    Index(None, "webhook_id", "id"),
+)
+"""The queue of webhooks, and what has become of each delivery."""
+
+webhook_attempts = Table(
+    "webhook_attempts",
+    metadata,
+    Column(
+        "delivery_id",
+        String(40),
+        ForeignKey("webhook_deliveries.id", ondelete="CASCADE"),
+        nullable=False,
+    ),
+    Column("number", Integer, nullable=False, autoincrement=False),
+    Column("at", String(32), nullable=False),
+    Column("duration_ms", Integer, nullable=False),
+    Column("status_code", Integer),
+    Column("error", String(255), nullable=False),
+    PrimaryKeyConstraint("delivery_id", "number"),
+)
+"""The delivery log."""
+
+webhook_model_states = Table(
+    "webhook_model_states",
+    metadata,
+    Column("model", String(320), nullable=False, comment="namespace/name"),
+    Column("state", String(64), nullable=False),
+    Column("version", BigInteger, nullable=False, comment="of the store, then"),
+    PrimaryKeyConstraint("model"),
+)
+"""What subscribers were last told of each model."""
 
 meta = Table(
     "meta",
