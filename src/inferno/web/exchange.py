@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable
+from types import TracebackType
 from typing import Any
 
 import msgspec
@@ -26,12 +26,18 @@ EVENT_STREAM: tuple[Header, ...] = (
     (b"x-accel-buffering", b"no"),
 )
 
+DEPARTURE = "inferno.departure"
+"""ASGI extension of our connections: says when the client leaves, see `Cycle.on_departure`."""
+
 _encoder = msgspec.json.Encoder()
 _WHERE = re.compile(r"(.*) - at (?:`key` in )?`\$(.*)`", re.DOTALL)
 
 
 class ClientDisconnected(Exception):
     """The client closed the connection before it had its answer."""
+
+
+OnDeparture = Callable[[Callable[[], None] | None], bool]
 
 
 class Exchange:
@@ -104,33 +110,13 @@ class Exchange:
             raise PayloadTooLarge(limit=self.max_body_bytes)
         return body
 
-    @asynccontextmanager
-    async def client_present(self) -> AsyncIterator[None]:
+    def client_present(self) -> Presence:
         """Cancel the enclosed work when the client leaves; call it after `body`.
 
         Raises:
             ClientDisconnected: the client left while the work was going on.
         """
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - an ASGI app always runs in a task
-        left = False
-
-        async def watch() -> None:
-            nonlocal left
-            while (await self._receive())["type"] != "http.disconnect":
-                pass
-            left = True
-            task.cancel()
-
-        watcher = asyncio.get_running_loop().create_task(watch())
-        try:
-            yield
-        except asyncio.CancelledError:
-            if left and task.uncancel() == 0:
-                raise ClientDisconnected from None
-            raise
-        finally:
-            watcher.cancel()
+        return Presence(self.scope, self._receive)
 
     async def respond(
         self, status: int, body: bytes, headers: Iterable[Header] = (JSON_TYPE,)
@@ -159,6 +145,54 @@ class Exchange:
     async def finish(self) -> None:
         """End the body."""
         await self._send({"type": "http.response.body", "body": b""})
+
+
+class Presence:
+    """Cancels the task that is in the block when the client leaves.
+
+    Args:
+        scope: of the request.
+        receive: ASGI's, for servers that do not say by themselves when the client leaves.
+    """
+
+    __slots__ = ("_left", "_on_departure", "_receive", "_task", "_watcher")
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self._on_departure: OnDeparture | None = scope.get("extensions", {}).get(DEPARTURE)
+        self._receive = receive
+        self._left = False
+        self._watcher: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - an ASGI app always runs in a task
+        self._task = task
+        if self._on_departure is None:
+            self._watcher = asyncio.get_running_loop().create_task(self._watch())
+        elif not self._on_departure(self._leave):
+            raise ClientDisconnected
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._on_departure is not None:
+            self._on_departure(None)
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if self._left and isinstance(error, asyncio.CancelledError) and self._task.uncancel() == 0:
+            raise ClientDisconnected from None
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._leave()
+
+    def _leave(self) -> None:
+        self._left = True
+        self._task.cancel()
 
 
 def header_of(scope: Scope, name: bytes) -> bytes | None:

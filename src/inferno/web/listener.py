@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import structlog
 import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
-from inferno.core.errors import ConfigurationError, Overloaded
+from inferno.core.errors import ConfigurationError
 from inferno.web.door import Render
 from inferno.web.mixed import MixedServer
 from inferno.web.protocol import ConnectionLimits, GuardedProtocol
@@ -24,10 +23,6 @@ from inferno.web.sockets import SocketLimits, SocketProtocol
 
 BACKLOG = 2048
 TICK_SECONDS = 1.0
-
-SHUTTING_DOWN = Overloaded("The platform is shutting down.", retry_after=5)
-
-log = structlog.get_logger(__name__)
 
 
 def bind(host: str, port: int, *, option: str = "--port") -> socket.socket:
@@ -111,7 +106,7 @@ class Listener(uvicorn.Server):
         protocol = functools.partial(GuardedProtocol, limits=limits, render=render)
         super().__init__(
             uvicorn.Config(
-                self._serve_one,
+                app,
                 interface="asgi3",  # uvicorn takes methods for something older
                 http=protocol,  # type: ignore[arg-type]  # uvicorn only ever calls it
                 ssl_certfile=certificate.chain if certificate else None,
@@ -130,8 +125,6 @@ class Listener(uvicorn.Server):
         )
         self.answering = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._app = app
-        self._render = render
         self._seconds = limits.header_seconds
         try:
             self.config.load()
@@ -181,21 +174,6 @@ class Listener(uvicorn.Server):
             if isinstance(connection, GuardedProtocol | SocketProtocol):
                 connection.expire(now)
         return await super().on_tick(counter)
-
-    async def _serve_one(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request; say so where the end of the grace period cuts it off."""
-        try:
-            await self._app(scope, receive, send)
-        except asyncio.CancelledError:
-            if not self.should_exit:
-                raise
-            log.warning("request_cut_off", path=scope["path"])
-            status, headers, body = self._render(SHUTTING_DOWN, scope)
-            headers = [*headers, (b"content-length", b"%d" % len(body))]
-            start = {"type": "http.response.start", "status": status, "headers": headers}
-            with contextlib.suppress(RuntimeError):  # an answer has begun: it is broken off
-                await send(start)
-                await send({"type": "http.response.body", "body": body})
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -12,13 +12,16 @@ import asyncio
 import http
 import secrets
 import time
+import urllib.parse
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import httptools
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from inferno.core.errors import InvalidRequest
+from inferno.web.cycle import Cycle
 from inferno.web.door import SECURITY_HEADERS, Render
 
 
@@ -50,6 +53,8 @@ class GuardedProtocol(HttpToolsProtocol):
         options: uvicorn's own.
     """
 
+    cycle: Cycle  # type: ignore[assignment]  # it does all that uvicorn's own is asked to
+
     def __init__(self, *, limits: ConnectionLimits, render: Render, **options: Any) -> None:
         super().__init__(**options)
         self._limits = limits
@@ -57,15 +62,28 @@ class GuardedProtocol(HttpToolsProtocol):
         self._place: Literal["between", "head", "body"] = "between"
         self._head_bytes = 0
         self._unused_bytes = 0  # received since the last head, piece of a body, or request
+        self._hosts = 0
         self._deadline: float | None = None
+        self._idle_until: float | None = None
+        self._answering: Cycle | None = None  # the newest request is `cycle`
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client connected; its request is expected soon."""
         super().connection_made(transport)
         self._expect_within(self._limits.header_seconds)
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has gone; what it waits for is told."""
+        self.connections.discard(self)
+        if self._answering is not None:
+            self._answering.disconnect()
+        self.pipeline.clear()
+        self.flow.resume_writing()
+        self.parser = None  # type: ignore[assignment]  # it refers to this
+
     def data_received(self, data: bytes) -> None:
         """Bytes arrived."""
+        self._idle_until = None
         self._unused_bytes += len(data)
         super().data_received(data)
         if self._unused_bytes > self._limits.header_bytes:
@@ -79,18 +97,25 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._place = "head"
         self._head_bytes = 0
+        self._hosts = 0
         self._expect_within(self._limits.header_seconds)
 
     def on_url(self, url: bytes) -> None:
         """A piece of the target arrived."""
         self._head_bytes += len(url)
-        super().on_url(url)
+        self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A field arrived; those behind the body are none of the head's (RFC 9110, 6.5.1)."""
-        if self._place == "head":
-            self._head_bytes += len(name) + len(value) + len(": \r\n")
-            super().on_header(name, value)
+        if self._place != "head":
+            return
+        self._head_bytes += len(name) + len(value) + len(": \r\n")
+        name = name.lower()
+        if name == b"host":
+            self._hosts += 1
+        elif name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """The head is complete."""
@@ -98,27 +123,73 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._head_bytes > self._limits.header_bytes:
             self._refuse_size()
             raise Malformed
-        hosts = sum(name == b"host" for name, _ in self.headers)
-        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
+        version = self.parser.get_http_version()
+        if self._hosts > 1 or (self._hosts == 0 and version == "1.1"):
             self._refuse(400, "A request has to have one Host header.")
             raise Malformed
-        super().on_headers_complete()
+        scope: Scope = self.scope  # type: ignore[assignment]
+        scope["http_version"] = version
+        scope["method"] = self.parser.get_method().decode("ascii")
+        if not self._is_handshake:
+            self._begin(scope, keep_alive=version != "1.0" and self.parser.should_keep_alive())
         self._place = "body"
         self._expect_within(self._limits.body_seconds)
+
+    def _begin(self, scope: Scope, *, keep_alive: bool) -> None:
+        """Let the app answer a request, once it has answered those before."""
+        target = httptools.parse_url(self.url)
+        path = target.path.decode("ascii")
+        scope["path"] = urllib.parse.unquote(path) if "%" in path else path
+        scope["raw_path"] = target.path
+        scope["query_string"] = target.query or b""
+        before, self.cycle = (
+            self.cycle,
+            Cycle(
+                scope,
+                self.transport,
+                self.flow,
+                default_headers=self.server_state.default_headers,
+                expects_continue=self.expect_100_continue,
+                keep_alive=keep_alive,
+                on_complete=self.on_response_complete,
+            ),
+        )
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))  # type: ignore[arg-type]
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
         """A piece of a body arrived."""
         self._unused_bytes = 0
-        if not self.cycle.response_complete:  # else nobody waits for the rest
-            self._expect_within(self._limits.body_seconds)
-        super().on_body(body)
+        if self._is_handshake or self.cycle.response_complete:
+            return  # nobody waits for the rest
+        self._expect_within(self._limits.body_seconds)
+        self.cycle.feed(body)
 
     def on_message_complete(self) -> None:
         """The request is complete; what its answer takes is not the client's fault."""
         self._place = "between"
         self._unused_bytes = 0
         self._deadline = None
-        super().on_message_complete()
+        if not self._is_handshake and not self.cycle.response_complete:
+            self.cycle.end()
+
+    def on_response_complete(self) -> None:
+        """A request has been answered; the next one may already wait."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._idle_until = time.monotonic() + self.timeout_keep_alive
 
     def handle_websocket_upgrade(self) -> None:
         """Hand the connection over, unless an earlier request on it is still being answered."""
@@ -132,6 +203,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
         While reading is paused it is we who do not take what the client sends.
         """
+        if self._idle_until is not None and now >= self._idle_until:
+            self.transport.close()
         if self._deadline is None or now < self._deadline or self.flow.read_paused:
             return
         if self._place == "head":
@@ -144,6 +217,11 @@ class GuardedProtocol(HttpToolsProtocol):
         self._refuse(400, msg)
 
     @property
+    def _is_handshake(self) -> bool:
+        """Whether the request asks for a WebSocket, and there are some here."""
+        return bool(self.parser.should_upgrade()) and self._should_upgrade()
+
+    @property
     def _is_idle(self) -> bool:
         """Whether no request is being received or answered."""
         answered = self.cycle is None or self.cycle.response_complete
@@ -152,9 +230,11 @@ class GuardedProtocol(HttpToolsProtocol):
     @property
     def _is_answerable(self) -> bool:
         """Whether an answer sent now is the one to what is being received, and the only one."""
+        if self.cycle is None:
+            return True
         if self._place == "body":
-            return not self.cycle.response_started
-        return self.cycle is None or bool(self.cycle.response_complete)
+            return self.cycle is self._answering and not self.cycle.response_started
+        return self.cycle.response_complete
 
     def _expect_within(self, seconds: float) -> None:
         self._deadline = time.monotonic() + seconds
