@@ -77,8 +77,16 @@ class Visited(Exchange):
 
     __slots__ = ("_visit", "routed")
 
-    def __init__(self, *arguments: Any, visit: Visit | None, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        max_body_bytes: int,
+        visit: Visit | None,
+    ) -> None:
+        super().__init__(scope, receive, send, max_body_bytes=max_body_bytes)
         self._visit = visit
         self.routed: Journey | None = None
         """The call of a request that went through a pool; the response says who served it."""

@@ -7,8 +7,8 @@ import math
 import re
 import secrets
 import time
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Protocol
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,6 +21,8 @@ from inferno.web.handshake import denying
 _ACCEPTABLE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 SWITCHING_PROTOCOLS = 101
+HEADS = frozenset({"http.response.start", "websocket.accept"})
+"""ASGI's messages that have a response's headers."""
 
 Render = Callable[[InfernoError, Scope], tuple[int, list[Header], bytes]]
 """Turns an error into status, headers and body of the API's own envelope."""
@@ -84,6 +86,37 @@ def request_id_of(scope: Scope) -> str:
     return f"req_{secrets.token_hex(12)}"
 
 
+class Outward:
+    """What a door does with a response: its head gets the headers that every response has.
+
+    Args:
+        send: ASGI's.
+        state: of the request: its id, and how its sender stands with its limits.
+
+    Attributes:
+        status: of the response; 0 until it has begun.
+    """
+
+    __slots__ = ("_send", "_state", "status")
+
+    def __init__(self, send: Send, state: MutableMapping[str, Any]) -> None:
+        self._send = send
+        self._state = state
+        self.status = 0
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """Pass a part of the response on."""
+        if message["type"] in HEADS:
+            self.status = message.get("status", SWITCHING_PROTOCOLS)
+            message["headers"] = [
+                *message.get("headers", ()),
+                (b"x-request-id", self._state["request_id"].encode("ascii")),
+                *SECURITY_HEADERS,
+                *rate_limit_headers(self._state.get("standing")),
+            ]
+        return self._send(message)
+
+
 class Door:
     """ASGI middleware that every request goes through, in and out.
 
@@ -107,25 +140,12 @@ class Door:
             scope["method"] = "GET"  # which a handshake is (RFC 6455, 4.1)
             send = denying(send)
         begun = time.perf_counter()
-        request_id = request_id_of(scope)
-        scope.setdefault("state", {})["request_id"] = request_id
-        status = 0
-
-        async def send_with_id(message: Message) -> None:
-            nonlocal status
-            if message["type"] in ("http.response.start", "websocket.accept"):
-                status = message.get("status", SWITCHING_PROTOCOLS)
-                message["headers"] = [
-                    *message.get("headers", ()),
-                    (b"x-request-id", request_id.encode("ascii")),
-                    *SECURITY_HEADERS,
-                    *rate_limit_headers(scope["state"].get("standing")),
-                ]
-            await send(message)
-
-        error: BaseException | None = None
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id = request_id_of(scope)
+        outward = Outward(send, state)
+        error: InfernoError | None = None
         try:
-            await self._app(scope, receive, send_with_id)
+            await self._app(scope, receive, outward.send)
         except ClientDisconnected:
             log.info("client_disconnected", request_id=request_id, path=scope["path"])
         except InfernoError as known:
@@ -139,33 +159,24 @@ class Door:
             error = InfernoError("An internal error occurred; the log has it under the request id.")
             error.__cause__ = unknown
         if error is not None:
-            await self._refuse(error, scope, send_with_id, started=status != 0)
-        self._log(scope, request_id, status, time.perf_counter() - begun, error)
+            await self._refuse(error, scope, outward)
+        if error is not None or self._access_log:
+            self._log(scope, outward.status, time.perf_counter() - begun, error)
 
-    async def _refuse(
-        self, error: BaseException, scope: Scope, send: Send, *, started: bool
-    ) -> None:
+    async def _refuse(self, error: InfernoError, scope: Scope, outward: Outward) -> None:
         """Send the error's envelope, or break off a response that has begun."""
-        if started or not isinstance(error, InfernoError):
+        if outward.status:
             # The head is out: only a broken connection tells the client that the body is not
-            # whole. uvicorn closes it when the app raises.
+            # whole. The connection closes when the app raises.
             raise error
         status, headers, body = self._render(error, scope)
         length = (b"content-length", b"%d" % len(body))
-        await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
-        await send({"type": "http.response.body", "body": body})
+        start = {"type": "http.response.start", "status": status, "headers": [*headers, length]}
+        await outward.send(start)
+        await outward.send({"type": "http.response.body", "body": body})
 
-    def _log(
-        self,
-        scope: Scope,
-        request_id: str,
-        status: int,
-        seconds: float,
-        error: BaseException | None,
-    ) -> None:
-        failed = isinstance(error, InfernoError) and status_of(error) >= 500
-        if not (self._access_log or error is not None):
-            return
+    def _log(self, scope: Scope, status: int, seconds: float, error: InfernoError | None) -> None:
+        failed = error is not None and status_of(error) >= 500
         emit = log.warning if failed else log.info
         # Messages of refused input may repeat the input; only our own failures are spelt out.
         reason = {"error": type(error).__name__} if error else {}
@@ -173,7 +184,7 @@ class Door:
             reason["message"] = str(error)
         emit(
             "request",
-            request_id=request_id,
+            request_id=scope["state"]["request_id"],
             method=scope["method"],
             path=scope["path"],
             status=status,
