@@ -90,6 +90,7 @@ from inferno.web.cors import Cors
 from inferno.web.door import Render
 from inferno.web.hosts import TrustedHosts
 from inferno.web.listener import Certificate, Listener, bind, url_of
+from inferno.web.places import Places
 from inferno.web.protocol import ConnectionLimits
 from inferno.web.sockets import SocketLimits
 from inferno.webhooks.deliverer import Deliverer, claim
@@ -436,6 +437,7 @@ def open_doors(
             certificate=set_up,
             also=also,
             sockets=sockets,
+            places=Places(settings.max_connections_per_address, networks(settings.trusted_proxies)),
         )
         for app, render, sockets, also in apps
     )

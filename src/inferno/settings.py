@@ -96,6 +96,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         cors_origins: web origins whose pages may call; empty for none.
         tls_cert: PEM file with the certificate chain; serves HTTPS.
         tls_key: PEM file with its key.
+        max_connections_per_address: further ones are refused; 0 for any number, which trusted
+            proxies may always have.
         max_header_bytes: larger request heads are refused.
         header_timeout: how long a client may take to send a request's head.
         body_timeout: how long it may pause within a body.
@@ -159,6 +161,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     cors_origins: list[str] = []
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    max_connections_per_address: Annotated[int, msgspec.Meta(ge=0, le=10**6)] = 1000
     max_header_bytes: Annotated[int, msgspec.Meta(ge=1024, le=2**24)] = 64 * 1024
     header_timeout: Seconds = 10.0
     body_timeout: Seconds = 30.0

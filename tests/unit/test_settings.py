@@ -42,6 +42,7 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "cors_origins": ("https://a.example,", ["https://a.example"]),
     "tls_cert": ("/cert.pem", Path("/cert.pem")),
     "tls_key": ("/key.pem", Path("/key.pem")),
+    "max_connections_per_address": ("0", 0),
     "max_header_bytes": ("1024", 1024),
     "header_timeout": ("14", 14.0),
     "body_timeout": ("15", 15.0),

@@ -185,8 +185,9 @@ class UpstreamClient:
             ValueError: method, path or headers would break the message's form.
         """
         head = _encode_head(address, method, path, headers, len(body))
-        loop = asyncio.get_running_loop()
-        deadline = inf if response_timeout is None else loop.time() + response_timeout
+        deadline = inf
+        if response_timeout is not None:
+            deadline = asyncio.get_running_loop().time() + response_timeout
         idle = self._idle.get(address)
         if idle:
             response = UpstreamResponse(idle.pop(), method, read_timeout)

@@ -34,7 +34,7 @@ def client_address(scope: Scope, trusted: Sequence[Network]) -> str:
     """
     client = scope.get("client")
     address = str(client[0]) if client else UNKNOWN
-    if not trusted or not _is_in(address, trusted):
+    if not trusted or not is_within(address, trusted):
         return address
     lines = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
     for claimed in reversed(b",".join(lines).decode("latin-1").split(",")):
@@ -42,7 +42,7 @@ def client_address(scope: Scope, trusted: Sequence[Network]) -> str:
         if parsed is None:
             return address
         address = str(parsed)
-        if not _is_in(address, trusted):
+        if not is_within(address, trusted):
             return address
     return address
 
@@ -68,6 +68,7 @@ def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     return mapped or parsed
 
 
-def _is_in(address: str, trusted: Sequence[Network]) -> bool:
+def is_within(address: str, trusted: Sequence[Network]) -> bool:
+    """Return whether an address is in one of some networks."""
     parsed = _parsed(address)
     return parsed is not None and any(parsed in network for network in trusted)

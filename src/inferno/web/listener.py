@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 from inferno.core.errors import ConfigurationError
 from inferno.web.door import Render
 from inferno.web.mixed import MixedServer
+from inferno.web.places import Places
 from inferno.web.protocol import ConnectionLimits, GuardedProtocol
 from inferno.web.sockets import SocketLimits, SocketProtocol
 
@@ -87,6 +88,7 @@ class Listener(uvicorn.Server):
         certificate: serves HTTPS; None for HTTP.
         also: serves HTTPS beside HTTP, on the same socket; None for HTTP alone.
         sockets: what clients of WebSockets may take; None where the app has none.
+        places: how many connections an address may have; any number where not given.
 
     Raises:
         ConfigurationError: the certificate cannot be used.
@@ -102,8 +104,10 @@ class Listener(uvicorn.Server):
         certificate: Certificate | None = None,
         also: Certificate | None = None,
         sockets: SocketLimits | None = None,
+        places: Places | None = None,
     ) -> None:
-        protocol = functools.partial(GuardedProtocol, limits=limits, render=render)
+        places = Places() if places is None else places
+        protocol = functools.partial(GuardedProtocol, limits=limits, places=places, render=render)
         super().__init__(
             uvicorn.Config(
                 app,
@@ -111,7 +115,7 @@ class Listener(uvicorn.Server):
                 http=protocol,  # type: ignore[arg-type]  # uvicorn only ever calls it
                 ssl_certfile=certificate.chain if certificate else None,
                 ssl_keyfile=certificate.key if certificate else None,
-                ws=functools.partial(SocketProtocol, limits=sockets)  # type: ignore[arg-type]
+                ws=functools.partial(SocketProtocol, limits=sockets, places=places)  # type: ignore[arg-type]
                 if sockets
                 else "none",
                 lifespan="off",

@@ -23,6 +23,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from inferno.core.errors import InvalidRequest
 from inferno.web.cycle import Cycle
 from inferno.web.door import SECURITY_HEADERS, Render
+from inferno.web.places import Places
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,10 @@ class ConnectionLimits:
     body_seconds: float = 30.0
 
 
+CROWDED_SECONDS = 1.0
+"""In which a connection too many has to say something, to hear that it is."""
+
+
 class Malformed(Exception):
     """A request was refused while it was parsed; no more of it is read."""
 
@@ -49,15 +54,20 @@ class GuardedProtocol(HttpToolsProtocol):
 
     Args:
         limits: what the client may take.
+        places: what all connections of an address take.
         render: the API's error envelope.
         options: uvicorn's own.
     """
 
     cycle: Cycle  # type: ignore[assignment]  # it does all that uvicorn's own is asked to
 
-    def __init__(self, *, limits: ConnectionLimits, render: Render, **options: Any) -> None:
+    def __init__(
+        self, *, limits: ConnectionLimits, places: Places, render: Render, **options: Any
+    ) -> None:
         super().__init__(**options)
         self._limits = limits
+        self._places = places
+        self._holder: str | None = None
         self._render = render
         self._place: Literal["between", "head", "body"] = "between"
         self._head_bytes = 0
@@ -70,11 +80,13 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client connected; its request is expected soon."""
         super().connection_made(transport)
-        self._expect_within(self._limits.header_seconds)
+        self._holder = self._places.take(transport)
+        self._expect_within(CROWDED_SECONDS if self._is_crowded else self._limits.header_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone; what it waits for is told."""
         self.connections.discard(self)
+        self._places.give_back(self._holder)
         if self._answering is not None:
             self._answering.disconnect()
         self.pipeline.clear()
@@ -83,6 +95,11 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes arrived."""
+        if self._is_crowded:
+            # Not before: closing with bytes unread would reset the connection, and lose what is
+            # said.
+            self._refuse(429, "This address has too many open connections.")
+            return
         self._idle_until = None
         self._unused_bytes += len(data)
         super().data_received(data)
@@ -196,6 +213,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self._refuse(400, "A WebSocket's handshake cannot follow a request that is running.")
         else:
+            self._places.give_back(self._holder)  # the socket takes it
             super().handle_websocket_upgrade()
 
     def expire(self, now: float) -> None:
@@ -215,6 +233,11 @@ class GuardedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP."""
         self._refuse(400, msg)
+
+    @property
+    def _is_crowded(self) -> bool:
+        """Whether its address had too many connections when this one came."""
+        return self._holder is None
 
     @property
     def _is_handshake(self) -> bool:

@@ -23,6 +23,7 @@ from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
 from inferno.core.errors import InfernoError, InvalidRequest
+from inferno.web.places import Places
 
 DRAINING = "inferno.draining"
 CLOSE_SECONDS = 5.0
@@ -59,12 +60,15 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     Args:
         limits: what the client may take.
+        places: what all connections of an address take.
         options: uvicorn's own.
     """
 
-    def __init__(self, *, limits: SocketLimits, **options: Any) -> None:
+    def __init__(self, *, limits: SocketLimits, places: Places, **options: Any) -> None:
         super().__init__(**options)
         self._limits = limits
+        self._places = places
+        self._holder: str | None = None
         self.conn = _Frames(limits, self.conn.logger)
         self.close_timeout = CLOSE_SECONDS
         self.ping_interval = limits.ping_seconds
@@ -73,6 +77,16 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self._paused_at: float | None = None
         self._closing_at: float | None = None
         self._deaf_until: float | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A connection was handed over, with the place that it had."""
+        super().connection_made(transport)
+        self._holder = self._places.take(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has gone."""
+        self._places.give_back(self._holder)
+        super().connection_lost(exc)
 
     def handle_connect(self, event: Request) -> None:
         """A handshake arrived."""

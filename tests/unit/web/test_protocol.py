@@ -14,6 +14,7 @@ from uvicorn.server import ServerState
 
 from inferno.core.errors import InfernoError
 from inferno.web.exchange import Header
+from inferno.web.places import Places
 from inferno.web.protocol import ConnectionLimits, GuardedProtocol
 
 LIMITS = ConnectionLimits(header_bytes=1024, header_seconds=10, body_seconds=20)
@@ -66,7 +67,12 @@ class World:
         config.load()
         self.transport = Transport()
         self.protocol = GuardedProtocol(
-            limits=LIMITS, render=render, config=config, server_state=ServerState(), app_state={}
+            limits=LIMITS,
+            places=Places(),
+            render=render,
+            config=config,
+            server_state=ServerState(),
+            app_state={},
         )
         self.protocol.connection_made(self.transport)
 
