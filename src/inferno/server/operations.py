@@ -5,7 +5,17 @@ from __future__ import annotations
 import dataclasses
 
 from inferno.core.tenancy import LimitOverrides, Permission
-from inferno.server import audit, auth, chat, completions, embeddings, inference, models, service
+from inferno.server import (
+    audit,
+    auth,
+    chat,
+    completions,
+    embeddings,
+    health,
+    inference,
+    models,
+    service,
+)
 from inferno.server.operation import Operation
 from inferno.server.types import (
     ChatRequest,
@@ -15,6 +25,7 @@ from inferno.server.types import (
     LoadRequest,
 )
 from inferno.tenancy.types import ApiKeyChange, NewUser, UserChange
+from inferno.web.deprecation import Deprecations
 
 INFER = Permission.RUN_INFERENCE
 READ = Permission.READ_MODELS
@@ -45,7 +56,10 @@ NATIVE = (
               "Complete a prompt.", InferenceRequest, COMPLETION, needs=INFER),
     Operation("POST", "/inference/stream", inference.inference_stream,
               "Complete a prompt, streamed.", InferenceRequest, EVENTS, needs=INFER),
-    Operation("GET", "/health", service.health, "Whether the server lives.", public=True),
+    Operation("GET", "/health", health.health, "How the server is.", public=True),
+    Operation("GET", "/health/live", health.live, "Whether the server lives.", public=True),
+    Operation("GET", "/health/ready", health.ready,
+              "Whether to send requests here.", public=True),
     Operation("POST", "/models/{model_id}/load", models.load_model,
               "Load a model.", LoadRequest, "What loading it measured.", needs=WRITE),
     Operation("POST", "/models/{model_id}/unload", models.unload_model,
@@ -102,10 +116,24 @@ AUTH = (
 # fmt: on
 
 
-def operations() -> list[Operation]:
+DEPRECATED: Deprecations = {}
+"""Calls that will go. None will: OpenAI's legacy completions are served for as long as its clients
+send them."""
+
+
+def operations(deprecated: Deprecations = DEPRECATED) -> list[Operation]:
     """Return all operations but `/openapi.json`; those on the hot path first.
 
     Routes are tried in this order.
+
+    Args:
+        deprecated: those of them that will go, by path.
+
+    Raises:
+        ValueError: there is nothing at a path that is said to be deprecated.
     """
     versioned = [dataclasses.replace(o, path=f"/v1{o.path}") for o in NATIVE]
-    return [*OPENAI, *NATIVE, *ROOT, *versioned, *AUTH]
+    table = [*OPENAI, *NATIVE, *ROOT, *versioned, *AUTH]
+    if missing := deprecated.keys() - {o.path for o in table}:
+        raise ValueError(f"Deprecated, but not served: {', '.join(sorted(missing))}")
+    return [dataclasses.replace(o, deprecation=deprecated.get(o.path)) for o in table]

@@ -1,8 +1,6 @@
-"""`GET /`, `/health`, `/openapi.json` and `/docs`: what the server says of itself."""
+"""`GET /`, `/openapi.json` and `/docs`: what the server says of itself."""
 
 from __future__ import annotations
-
-import time
 
 from inferno.server.docs_page import DOCS_PAGE
 from inferno.server.operation import Services, Visited
@@ -20,26 +18,13 @@ async def describe(exchange: Visited, services: Services) -> None:
             "openapi": "/openapi.json",
             "endpoints": {
                 "health": "/health",
+                "readiness": "/health/ready",
                 "models": "/models",
                 "inference": "/inference",
                 "streaming": "/inference/stream",
                 "embeddings": "/embeddings",
                 "openai": "/v1",
             },
-        }
-    )
-
-
-async def health(exchange: Visited, services: Services) -> None:
-    """`GET /health`; needs no credentials."""
-    directory = services.directory
-    loaded = sum(directory.is_loaded(name) for name in list(directory.services))
-    await exchange.respond_json(
-        {
-            "status": "healthy",
-            "version": services.version,
-            "uptime_seconds": int(time.monotonic() - services.started),
-            "models_loaded": loaded,
         }
     )
 

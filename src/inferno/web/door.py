@@ -36,6 +36,9 @@ SECURITY_HEADERS: tuple[Header, ...] = (
 EXPOSED_HEADERS = (
     "X-Request-ID",
     "API-Version",
+    "Deprecation",
+    "Sunset",
+    "Link",
     "Retry-After",
     "X-RateLimit-Limit",
     "X-RateLimit-Remaining",
@@ -120,6 +123,7 @@ class Door:
                     (b"x-request-id", request_id.encode("ascii")),
                     *SECURITY_HEADERS,
                     *rate_limit_headers(scope["state"].get("standing")),
+                    *scope["state"].get("notices", ()),
                 ]
             await send(message)
 

@@ -24,6 +24,7 @@ from inferno.web.sockets import SocketLimits, SocketProtocol
 
 BACKLOG = 2048
 TICK_SECONDS = 1.0
+DRAIN_TICK_SECONDS = 0.1
 
 SHUTTING_DOWN = Overloaded("The platform is shutting down.", retry_after=5)
 
@@ -181,6 +182,32 @@ class Listener(uvicorn.Server):
             if isinstance(connection, GuardedProtocol | SocketProtocol):
                 connection.expire(now)
         return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop accepting connections, and end those there are once nothing is being answered.
+
+        Till then those that are open and idle stay open: whoever watches the platform's health
+        over one of them is told what goes on. That they ask for nothing else is the app's affair.
+        """
+        for server in self.servers:
+            server.close()
+        grace = self.config.timeout_graceful_shutdown or 0
+        end = time.monotonic() + grace
+        while (answering := self._answering()) and time.monotonic() < end:
+            for connection in answering:
+                connection.shutdown()  # ends with the answer
+            await asyncio.sleep(DRAIN_TICK_SECONDS)
+        self.config.timeout_graceful_shutdown = max(0, round(end - time.monotonic()))
+        await super().shutdown(sockets)
+
+    def _answering(self) -> list[GuardedProtocol | SocketProtocol]:
+        """Return the connections on which something is being answered; all WebSockets are such."""
+        return [
+            connection
+            for connection in self.server_state.connections
+            if isinstance(connection, SocketProtocol)
+            or (isinstance(connection, GuardedProtocol) and connection.is_answering)
+        ]
 
     async def _serve_one(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request; say so where the end of the grace period cuts it off."""
