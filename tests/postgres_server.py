@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import psutil
 import pytest
 
 START_SECONDS = 30.0
@@ -40,7 +42,7 @@ class PostgresServer:
 
     def create(self) -> None:
         """Make the folder that it keeps its data in."""
-        initdb = [self._binaries / "initdb", "-D", self._data, "-U", "postgres", "-A", "trust"]
+        initdb = [str(self._binaries / "initdb"), "-D", self._data, "-U", "postgres", "-A", "trust"]
         subprocess.run(
             [*initdb, "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"],
             check=True,
@@ -65,7 +67,7 @@ class PostgresServer:
             )
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self._process.poll() is None:
-            ready = [self._binaries / "pg_isready", "-q", "-h", self.folder]
+            ready = [str(self._binaries / "pg_isready"), "-q", "-h", self.folder]
             if subprocess.run(ready, check=False).returncode == 0:
                 return
             time.sleep(0.05)
@@ -76,6 +78,21 @@ class PostgresServer:
         assert self._process is not None
         self._process.send_signal(signal.SIGINT)
         self._process.wait(START_SECONDS)
+
+    def freeze(self) -> None:
+        """Let it neither answer nor hang up, as a machine does that lost its network."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        server = psutil.Process(self._process.pid)
+        for process in [server, *server.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
 
     def __enter__(self) -> Self:
         self.create()

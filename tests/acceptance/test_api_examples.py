@@ -190,7 +190,5 @@ def test_rust(platform: Platform, tmp_path: Path) -> None:
     if resolved.returncode != 0:
         pytest.skip("the example's crates are not in cargo's cache")
     target = {"CARGO_TARGET_DIR": os.environ.get("CARGO_TARGET_DIR", str(tmp_path / "target"))}
-    ran = run(
-        ["cargo", "run", "--offline", "--quiet"], tmp_path, timeout=CARGO_SECONDS, **target
-    )
+    ran = run(["cargo", "run", "--offline", "--quiet"], tmp_path, timeout=CARGO_SECONDS, **target)
     assert ran.stdout

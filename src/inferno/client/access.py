@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
-from urllib.parse import urlencode
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from inferno.client.calls import JSON, Call, delete, get, given, member, post, reader, segment
+from inferno.client.calls import Call, delete, get, given, member, post, query, reader, segment
+
+T = TypeVar("T")
 
 Limits = Mapping[str, int | None]
 """`requests_per_minute`, `requests_per_hour`, `tokens_per_minute`, `concurrent_requests`."""
@@ -263,7 +264,7 @@ def list_limits() -> Call[dict[str, Any]]:
 def set_limits(scope: Literal["role", "tenant"], name: str, limits: Limits) -> Call[dict[str, Any]]:
     """Set the limits of a role or tenant; `{}` takes them away."""
     path = f"/auth/rate-limits/{segment(scope)}/{segment(name)}"
-    return Call(method="PUT", path=path, read=_read_json, body=msgspec.json.encode(limits))
+    return post(path, _read_json, limits, method="PUT", repeatable=True)
 
 
 def usage(user: str) -> Call[dict[str, Any]]:
@@ -299,17 +300,17 @@ def audit_events(
         before: the `seq` of the last event of the page before.
         limit: 1 to 1000.
     """
-    query = given(
+    asked = query(
         user=user,
         action=action,
         outcome=outcome,
-        failures_only=None if failures_only is None else str(failures_only).lower(),
+        failures_only=failures_only,
         since=since,
         until=until,
         before=before,
         limit=limit,
     )
-    return get(f"/audit?{urlencode(query)}" if query else "/audit", _read_events)
+    return get(f"/audit{asked}", _read_events)
 
 
 def verify_audit() -> Call[AuditVerdict]:
@@ -317,7 +318,5 @@ def verify_audit() -> Call[AuditVerdict]:
     return get("/audit/verify", _read_verdict)
 
 
-def _change(path: str, read: Any, body: dict[str, Any]) -> Call[Any]:
-    return Call(
-        method="PATCH", path=path, read=read, body=msgspec.json.encode(body), content_type=JSON
-    )
+def _change(path: str, read: Callable[[bytes], T], body: dict[str, Any]) -> Call[T]:
+    return post(path, read, body, method="PATCH", repeatable=True)

@@ -191,7 +191,13 @@ class Webhooks(Group):
     create = method(webhooks.create_webhook)
     list = method(webhooks.list_webhooks)
     get = method(webhooks.get_webhook)
+    change = method(webhooks.change_webhook)
     delete = method(webhooks.delete_webhook)
+    rotate = method(webhooks.rotate_webhook)
+    test = method(webhooks.test_webhook)
+    deliveries = method(webhooks.list_deliveries)
+    resend = method(webhooks.resend)
+    secret = method(webhooks.shared_secret)
 
 
 class ApiKeys(Group):

@@ -6,17 +6,17 @@ clients turn such functions into methods: one blocks, the other is awaited.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import msgspec
 
 from inferno.client.errors import UnexpectedAnswer
 
 T = TypeVar("T")
-JSON = "application/json"
+JSON = {"content-type": "application/json"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,7 @@ class Call(Generic[T]):
         path: with its query.
         read: turns the body of the answer into the result; raises UnexpectedAnswer.
         body: to send.
-        content_type: of the body.
+        headers: beyond those of every request.
         repeatable: whether it may be sent again although the platform may have begun with it.
         answers: error statuses that are answers.
     """
@@ -37,7 +37,7 @@ class Call(Generic[T]):
     path: str
     read: Callable[[bytes], T]
     body: bytes | None = None
-    content_type: str = JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
     repeatable: bool = True
     answers: frozenset[int] = field(default=frozenset())
 
@@ -73,11 +73,20 @@ def get(path: str, read: Callable[[bytes], T]) -> Call[T]:
 
 
 def post(
-    path: str, read: Callable[[bytes], T], body: Any = None, *, repeatable: bool = False
+    path: str,
+    read: Callable[[bytes], T],
+    body: Any = None,
+    *,
+    method: str = "POST",
+    repeatable: bool = False,
+    headers: Mapping[str, str] | None = None,
 ) -> Call[T]:
     """Return a call with a JSON body; None sends no body."""
     content = None if body is None else msgspec.json.encode(body)
-    return Call(method="POST", path=path, read=read, body=content, repeatable=repeatable)
+    said = {**({} if content is None else JSON), **(headers or {})}
+    return Call(
+        method=method, path=path, read=read, body=content, headers=said, repeatable=repeatable
+    )
 
 
 def delete(path: str, read: Callable[[bytes], T]) -> Call[T]:
@@ -95,3 +104,12 @@ def segment(name: str) -> str:
     if not name or name in (".", ".."):
         raise ValueError(f"{name!r} names nothing.")
     return quote(name, safe="")
+
+
+def query(**parameters: str | int | bool | None) -> str:
+    """Return what is given as the query of a URL, `?` included; empty where nothing is."""
+    said = {
+        name: str(value).lower() if isinstance(value, bool) else value
+        for name, value in given(**parameters).items()
+    }
+    return f"?{urlencode(said)}" if said else ""

@@ -100,12 +100,11 @@ class Settings:
 
     def request(self, call: Call[Any]) -> dict[str, Any]:
         """Return a call as the HTTP library's `build_request` takes it."""
-        headers = {} if call.body is None else {"content-type": call.content_type}
         return {
             "method": call.method,
             "url": self.url + call.path,
             "content": call.body,
-            "headers": headers,
+            "headers": call.headers,
         }
 
 

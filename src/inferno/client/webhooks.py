@@ -6,11 +6,11 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from inferno.client.calls import Call, delete, get, given, member, post, reader, segment
+from inferno.client.calls import Call, delete, get, given, member, post, query, reader, segment
 from inferno.client.errors import WebhookRefused
 
 PREFIX = "whsec_"
@@ -32,9 +32,36 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NewWebhook(Webhook, frozen=True, kw_only=True):
-    """A subscription with its secret, which is shown this once."""
+    """A subscription with its secret, which is shown this once.
+
+    `signing_key` is the same in the form that libraries for Standard Webhooks take.
+    """
 
     secret: str
+    signing_key: str = ""
+
+
+class Secret(msgspec.Struct, frozen=True, kw_only=True):
+    """What signs deliveries to addresses that came with a request, such as a batch's."""
+
+    secret: str
+    signing_key: str = ""
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """One event on its way to one address; `status` is `pending`, `delivered` or `parked`."""
+
+    id: str
+    webhook_url: str
+    event: str
+    status: str
+    attempts: int
+    webhook_id: str | None = None
+    last_status_code: int | None = None
+    last_error: str = ""
+    created_at: str = ""
+    next_attempt_at: str | None = None
+    finished_at: str | None = None
 
 
 class WebhookEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +75,9 @@ class WebhookEvent(msgspec.Struct, frozen=True, kw_only=True):
 _read_webhooks = member("webhooks", list[Webhook])
 _read_webhook = reader(Webhook)
 _read_new = reader(NewWebhook)
+_read_secret = reader(Secret)
+_read_delivery = reader(Delivery)
+_read_deliveries = member("deliveries", list[Delivery])
 _read_json = reader(dict[str, Any])
 
 
@@ -82,9 +112,66 @@ def get_webhook(webhook_id: str) -> Call[Webhook]:
     return get(f"/webhooks/{segment(webhook_id)}", _read_webhook)
 
 
+def change_webhook(
+    webhook_id: str,
+    *,
+    webhook_url: str | None = None,
+    events: Sequence[str] | None = None,
+    description: str | None = None,
+    enabled: bool | None = None,
+) -> Call[Webhook]:
+    """Change a subscription; what is not given stays."""
+    body = given(webhook_url=webhook_url, events=events, description=description, enabled=enabled)
+    path = f"/webhooks/{segment(webhook_id)}"
+    return post(path, _read_webhook, body, method="PATCH", repeatable=True)
+
+
 def delete_webhook(webhook_id: str) -> Call[dict[str, Any]]:
     """End a subscription."""
     return delete(f"/webhooks/{segment(webhook_id)}", _read_json)
+
+
+def rotate_webhook(
+    webhook_id: str, *, secret: str | None = None, grace_seconds: int | None = None
+) -> Call[NewWebhook]:
+    """Replace a subscription's secret; the old one signs as well for another while."""
+    body = given(secret=secret, grace_seconds=grace_seconds)
+    return post(f"/webhooks/{segment(webhook_id)}/rotate", _read_new, body)
+
+
+def test_webhook(webhook_id: str) -> Call[Delivery]:
+    """Send an event that says nothing, to see that it arrives."""
+    return post(f"/webhooks/{segment(webhook_id)}/test", _read_delivery)
+
+
+def list_deliveries(
+    webhook_id: str | None = None,
+    *,
+    status: Literal["pending", "delivered", "parked"] | None = None,
+    before: str | None = None,
+    limit: int | None = None,
+) -> Call[list[Delivery]]:
+    """Return deliveries, the newest first.
+
+    Args:
+        webhook_id: of one subscription; of all where not given.
+        status: of the deliveries.
+        before: the id of the last delivery of the page before.
+        limit: 1 to 1000.
+    """
+    where = "" if webhook_id is None else f"/{segment(webhook_id)}"
+    asked = query(status=status, before=before, limit=limit)
+    return get(f"/webhooks{where}/deliveries{asked}", _read_deliveries)
+
+
+def resend(delivery_id: str) -> Call[Delivery]:
+    """Send a delivery again, now, whatever has become of it."""
+    return post(f"/webhooks/deliveries/{segment(delivery_id)}/resend", _read_delivery)
+
+
+def shared_secret() -> Call[Secret]:
+    """Return what signs deliveries to addresses that came with a request."""
+    return get("/webhooks/secret", _read_secret)
 
 
 def verify_webhook(payload: bytes | str, headers: Mapping[str, str], secret: str) -> WebhookEvent:
