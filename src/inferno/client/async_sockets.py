@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -40,10 +41,12 @@ class AsyncSocket:
         self._connection: ClientConnection | None = None
         self._reading = asyncio.Lock()
         self._inboxes = Inboxes()
+        self._closing = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         with dialling():
-            self._connection = await dial(**handshake(self._settings))
+            dialled = dial(**handshake(self._settings))
+            self._connection = await self._closing.enter_async_context(dialled)
         return self
 
     async def __aexit__(
@@ -56,8 +59,7 @@ class AsyncSocket:
 
     async def close(self) -> None:
         """Close the connection; what still runs on it is ended."""
-        if self._connection is not None:
-            await self._connection.close()
+        await self._closing.aclose()
 
     async def inference(
         self, *, model: str, prompt: str, stream: bool = True, **sampling: Unpack[Sampling]

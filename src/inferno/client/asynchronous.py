@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from contextlib import aclosing, nullcontext, suppress
 from types import TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar
 
@@ -16,7 +15,7 @@ from inferno.client import access, batches, models, openai, service, webhooks
 from inferno.client import inference as native
 from inferno.client.async_sockets import AsyncSocket
 from inferno.client.batches import POLL_SECONDS, Batch, Progress
-from inferno.client.calls import Call
+from inferno.client.calls import Call, as_method_of
 from inferno.client.connection import TIMEOUT, Settings, events_of, is_answer, refusal, translated
 from inferno.client.errors import ClientError
 from inferno.client.events import StreamCall, cut_off
@@ -43,7 +42,7 @@ def method(
 ) -> Callable[Concatenate[Performs, P], Coroutine[Any, Any, T]]:
     """Return a method that makes the call which a function describes."""
 
-    @functools.wraps(build)
+    @as_method_of(build)
     async def perform(self: Performs, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self.perform(build(*args, **kwargs))
 
@@ -55,7 +54,7 @@ def streamed(
 ) -> Callable[Concatenate[Performs, P], AsyncStream[Piece, Result]]:
     """Return a method that streams the answer to the call which a function describes."""
 
-    @functools.wraps(build)
+    @as_method_of(build)
     def perform(self: Performs, /, *args: P.args, **kwargs: P.kwargs) -> AsyncStream[Piece, Result]:
         return AsyncStream(self, build(*args, **kwargs))
 
@@ -78,10 +77,12 @@ class AsyncStream(Generic[Piece, Result]):
         self._call = call
         self._reader = call.reader()
         self._response: httpx2.Response | None = None
+        self._events: AsyncIterator[httpx2.ServerSentEvent] | None = None
 
     async def __aenter__(self) -> Self:
         if self._response is None:
             self._response = await self._client.open(self._call.call)
+            self._events = aiter(events_of(self._response))
         return self
 
     async def __aexit__(
@@ -93,20 +94,24 @@ class AsyncStream(Generic[Piece, Result]):
         await self.close()
 
     async def __aiter__(self) -> AsyncIterator[Piece]:
-        async with self:
-            with translated():
-                if self._response is None or self._response.is_closed:
+        owner = self if self._response is None else None
+        async with owner or nullcontext(), aclosing(self._pieces()) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def _pieces(self) -> AsyncGenerator[Piece, None]:
+        if self._response is None or self._events is None or self._response.is_closed:
+            return
+        with translated():
+            async for event in self._events:
+                piece = self._reader.read(event.data)
+                if piece is not None:
+                    yield piece
+                if self._reader.result is not None:
+                    with suppress(httpx2.TransportError):  # at its end the connection is free again
+                        async for _ in self._events:
+                            pass
                     return
-                events = aiter(events_of(self._response))
-                async for event in events:
-                    piece = self._reader.read(event.data)
-                    if piece is not None:
-                        yield piece
-                    if self._reader.result is not None:
-                        with suppress(httpx2.TransportError):  # the connection is free again then
-                            async for _ in events:
-                                pass
-                        return
         raise cut_off()
 
     async def read(self) -> Result:
@@ -271,6 +276,7 @@ class AsyncClient:
     """
 
     health = method(service.health)
+    live = method(service.live)
     ready = method(service.ready)
     metrics = method(service.metrics)
     custom_metric = method(service.custom_metric)

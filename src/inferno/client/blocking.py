@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ import httpx2
 from inferno.client import access, batches, models, openai, service, webhooks
 from inferno.client import inference as native
 from inferno.client.batches import POLL_SECONDS, Batch, Progress
-from inferno.client.calls import Call
+from inferno.client.calls import Call, as_method_of
 from inferno.client.connection import TIMEOUT, Settings, events_of, is_answer, refusal, translated
 from inferno.client.errors import ClientError
 from inferno.client.events import StreamCall, cut_off
@@ -41,7 +40,7 @@ class Performs(Protocol):
 def method(build: Callable[P, Call[T]]) -> Callable[Concatenate[Performs, P], T]:
     """Return a method that makes the call which a function describes."""
 
-    @functools.wraps(build)
+    @as_method_of(build)
     def perform(self: Performs, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self.perform(build(*args, **kwargs))
 
@@ -53,7 +52,7 @@ def streamed(
 ) -> Callable[Concatenate[Performs, P], Stream[Piece, Result]]:
     """Return a method that streams the answer to the call which a function describes."""
 
-    @functools.wraps(build)
+    @as_method_of(build)
     def perform(self: Performs, /, *args: P.args, **kwargs: P.kwargs) -> Stream[Piece, Result]:
         return Stream(self, build(*args, **kwargs))
 
@@ -76,10 +75,12 @@ class Stream(Generic[Piece, Result]):
         self._call = call
         self._reader = call.reader()
         self._response: httpx2.Response | None = None
+        self._events: Iterator[httpx2.ServerSentEvent] = iter(())
 
     def __enter__(self) -> Self:
         if self._response is None:
             self._response = self._client.open(self._call.call)
+            self._events = iter(events_of(self._response))
         return self
 
     def __exit__(
@@ -91,17 +92,23 @@ class Stream(Generic[Piece, Result]):
         self.close()
 
     def __iter__(self) -> Iterator[Piece]:
-        with self, translated():
-            if self._response is None or self._response.is_closed:
-                return
-            events = iter(events_of(self._response))
-            for event in events:
+        if self._response is not None:  # whoever opened it closes it, and may go on after a pause
+            yield from self._pieces()
+            return
+        with self:
+            yield from self._pieces()
+
+    def _pieces(self) -> Iterator[Piece]:
+        if self._response is None or self._response.is_closed:
+            return
+        with translated():
+            for event in self._events:
                 piece = self._reader.read(event.data)
                 if piece is not None:
                     yield piece
                 if self._reader.result is not None:
                     with suppress(httpx2.TransportError):  # at its end the connection is free again
-                        for _ in events:
+                        for _ in self._events:
                             pass
                     return
         raise cut_off()
@@ -268,6 +275,7 @@ class Client:
     """
 
     health = method(service.health)
+    live = method(service.live)
     ready = method(service.ready)
     metrics = method(service.metrics)
     custom_metric = method(service.custom_metric)

@@ -6,6 +6,8 @@ clients turn such functions into methods: one blocks, the other is awaited.
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -16,6 +18,7 @@ import msgspec
 from inferno.client.errors import UnexpectedAnswer
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 JSON = {"content-type": "application/json"}
 
 
@@ -92,6 +95,28 @@ def post(
 def delete(path: str, read: Callable[[bytes], T]) -> Call[T]:
     """Return a call that takes something away; sent again it finds nothing, which is told."""
     return Call(method="DELETE", path=path, read=read, repeatable=False)
+
+
+def as_method_of(build: Callable[..., Any]) -> Callable[[F], F]:
+    """Return a decorator that gives a method the name, documentation and parameters of a function.
+
+    Args:
+        build: describes a call; the method makes it.
+    """
+
+    def dress(method: F) -> F:
+        functools.update_wrapper(method, build)
+        signature = inspect.signature(build)
+        client = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+        result = str(signature.return_annotation)
+        result = result[len("Call[") : -1] if result.startswith("Call[") else result
+        method.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=[client, *signature.parameters.values()],
+            return_annotation=result.replace("StreamCall[", "Stream["),
+        )
+        return method
+
+    return dress
 
 
 def given(**fields: Any) -> dict[str, Any]:

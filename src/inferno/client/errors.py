@@ -222,7 +222,8 @@ def error_of(status: int, headers: Mapping[str, str], body: bytes) -> ApiError:
         shown = body[:MAX_SHOWN].decode("utf-8", "replace").strip()
         kind = _BY_STATUS.get(status, ServerFailed if status >= 500 else InvalidCall)
         error = kind(f"The server answered {status}: {shown or 'nothing more'}", status=status)
-    error.retry_after = wait_of(headers.get("retry-after")) or error.retry_after
+    wait = wait_of(headers.get("retry-after"))
+    error.retry_after = error.retry_after if wait is None else wait
     error.request_id = error.request_id or headers.get("x-request-id")
     return error
 
@@ -255,10 +256,10 @@ def error_in(content: Any, *, status: int | None = None) -> ApiError | None:
 def _code_of(error: Mapping[str, Any]) -> str | None:
     """Return the seed's code of an error in either envelope."""
     code, kind = error.get("code"), error.get("type")
-    if code in _BY_CODE:
-        return str(code)
-    if isinstance(code, str) and code in _CODE_OF_OPENAI:
-        return _CODE_OF_OPENAI[code]
+    if isinstance(code, str):
+        code = _CODE_OF_OPENAI.get(code, code)
+        if code in _BY_CODE:
+            return code
     return _CODE_OF_OPENAI_TYPE.get(kind) if isinstance(kind, str) else None
 
 

@@ -53,6 +53,11 @@ def health() -> Call[Health]:
     return get("/health", _read_health)
 
 
+def live() -> Call[None]:
+    """Return if the platform lives; needs no key."""
+    return get("/health/live", lambda _: None)
+
+
 def ready() -> Call[Readiness]:
     """Return whether the platform wants requests, and what speaks against it; needs no key."""
     return dataclasses.replace(get("/health/ready", _read_readiness), answers=frozenset({503}))

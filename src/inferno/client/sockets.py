@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack
 
@@ -230,10 +230,12 @@ class Socket:
         self._connection: ClientConnection | None = None
         self._reading = threading.Lock()
         self._inboxes = Inboxes()
+        self._closing = ExitStack()
 
     def __enter__(self) -> Self:
         with dialling():
-            self._connection = dial(**handshake(self._settings))
+            dialled = dial(**handshake(self._settings))
+            self._connection = self._closing.enter_context(dialled)
         return self
 
     def __exit__(
@@ -246,8 +248,7 @@ class Socket:
 
     def close(self) -> None:
         """Close the connection; what still runs on it is ended."""
-        if self._connection is not None:
-            self._connection.close()
+        self._closing.close()
 
     def inference(
         self, *, model: str, prompt: str, stream: bool = True, **sampling: Unpack[Sampling]
