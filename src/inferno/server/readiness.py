@@ -25,8 +25,8 @@ class Readiness:
     def __init__(self, directory: Directory, database: DatabaseProbe) -> None:
         self._directory = directory
         self._database = database
-        services = directory.services.values()
-        self._awaited = {s.metadata.name for s in services if s.spec.predictor.replicas > 0}
+        known = directory.services.items()
+        self._awaited = {place for place, one in known if one.spec.predictor.replicas > 0}
 
     @property
     def draining(self) -> bool:
@@ -42,11 +42,11 @@ class Readiness:
         }
 
     def _is_starting(self) -> bool:
-        self._awaited = {name for name in self._awaited if self._is_loading(name)}
+        self._awaited = {place for place in self._awaited if self._is_loading(place)}
         return bool(self._awaited)
 
-    def _is_loading(self, name: str) -> bool:
-        service = self._directory.services.get(name)
+    def _is_loading(self, place: str) -> bool:
+        service = self._directory.services.get(place)
         if service is None or service.spec.predictor.replicas == 0:
             return False
-        return not self._directory.is_loaded(name) and self._directory.load_failure(name) is None
+        return not self._directory.is_loaded(place) and self._directory.load_failure(place) is None
