@@ -204,6 +204,7 @@ class AsyncWebhooks(AsyncGroup):
     rotate = method(webhooks.rotate_webhook)
     test = method(webhooks.test_webhook)
     deliveries = method(webhooks.list_deliveries)
+    delivery = method(webhooks.get_delivery)
     resend = method(webhooks.resend)
     secret = method(webhooks.shared_secret)
 
@@ -279,7 +280,10 @@ class AsyncClient:
     live = method(service.live)
     ready = method(service.ready)
     metrics = method(service.metrics)
+    metrics_json = method(service.metrics_json)
+    metrics_snapshot = method(service.metrics_snapshot)
     custom_metric = method(service.custom_metric)
+    delete_custom_metric = method(service.delete_custom_metric)
     traces = method(service.traces)
     inference = method(native.inference)
     stream = streamed(native.stream)

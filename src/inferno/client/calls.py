@@ -53,7 +53,8 @@ def reader(kind: type[T]) -> Callable[[bytes], T]:
         try:
             return decoder.decode(body)
         except (msgspec.MsgspecError, RecursionError) as error:
-            raise UnexpectedAnswer(f"The answer is not a {kind.__name__}: {error}") from None
+            named = getattr(kind, "__name__", "JSON value")
+            raise UnexpectedAnswer(f"The answer is not a {named}: {error}") from None
 
     return read
 

@@ -64,6 +64,13 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     finished_at: str | None = None
 
 
+class DeliveryDetails(Delivery, frozen=True, kw_only=True):
+    """A delivery with what is sent, but for its signature, and with its attempts."""
+
+    payload: dict[str, Any] = {}
+    attempt_log: list[dict[str, Any]] = []
+
+
 class WebhookEvent(msgspec.Struct, frozen=True, kw_only=True):
     """What a webhook tells; `event` is `batch.complete`, `model.loaded` and the like."""
 
@@ -77,6 +84,7 @@ _read_webhook = reader(Webhook)
 _read_new = reader(NewWebhook)
 _read_secret = reader(Secret)
 _read_delivery = reader(Delivery)
+_read_details = reader(DeliveryDetails)
 _read_deliveries = member("deliveries", list[Delivery])
 _read_json = reader(dict[str, Any])
 
@@ -162,6 +170,11 @@ def list_deliveries(
     where = "" if webhook_id is None else f"/{segment(webhook_id)}"
     asked = query(status=status, before=before, limit=limit)
     return get(f"/webhooks{where}/deliveries{asked}", _read_deliveries)
+
+
+def get_delivery(delivery_id: str) -> Call[DeliveryDetails]:
+    """Return a delivery with what is sent and with every attempt."""
+    return get(f"/webhooks/deliveries/{segment(delivery_id)}", _read_details)
 
 
 def resend(delivery_id: str) -> Call[Delivery]:

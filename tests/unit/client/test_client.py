@@ -64,9 +64,15 @@ def built() -> Iterator[Call[Any]]:
                 for parameter in signature.parameters.values()
                 if parameter.default is parameter.empty and parameter.kind != parameter.VAR_KEYWORD
             ]
-            made: dict[str, Any] = {parameter.name: "{x}" for parameter in needed}
-            call = function(**{name: {} if name == "limits" else v for name, v in made.items()})
-            yield call.call if isinstance(call, StreamCall) else call
+            optional = [
+                parameter
+                for parameter in signature.parameters.values()
+                if parameter.kind == parameter.POSITIONAL_OR_KEYWORD and parameter not in needed
+            ]
+            for parameters in (needed, [*needed, *optional]):
+                made: dict[str, Any] = {parameter.name: "{x}" for parameter in parameters}
+                call = function(**{name: {} if name == "limits" else v for name, v in made.items()})
+                yield call.call if isinstance(call, StreamCall) else call
 
 
 def test_every_operation_can_be_called() -> None:
