@@ -191,6 +191,8 @@ class Listener(uvicorn.Server):
         """
         for server in self.servers:
             server.close()
+        for listening in sockets or []:
+            listening.close()
         grace = self.config.timeout_graceful_shutdown or 0
         end = time.monotonic() + grace
         while (answering := self._answering()) and time.monotonic() < end:

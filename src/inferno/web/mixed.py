@@ -53,6 +53,11 @@ class MixedServer:
             if task is not None:
                 task.cancel()
 
+    async def wait_closed(self) -> None:
+        """Wait until nothing of it runs any more, as uvicorn does for servers of asyncio's."""
+        left = [task for task in (self._accepting, *self._greeting) if task is not None]
+        await asyncio.gather(*left, return_exceptions=True)
+
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
