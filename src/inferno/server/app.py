@@ -10,7 +10,7 @@ from inferno.core.errors import InvalidRequest, NotFound
 from inferno.server.errors import render
 from inferno.server.openapi import document
 from inferno.server.operation import Endpoint, Operation, Services, Visited
-from inferno.server.operations import DEPRECATED, operations
+from inferno.server.operations import DEPRECATED, operations, with_deprecations
 from inferno.server.websocket import PATHS, SocketSettings, WebSocketEndpoint
 from inferno.tenancy.access import Access
 from inferno.web.deprecation import Deprecations
@@ -33,7 +33,7 @@ def build(
         sockets: how WebSockets are served.
         deprecated: calls that will go, by path.
     """
-    table = operations(deprecated)
+    table = with_deprecations(operations(), deprecated)
     table += [Operation("GET", path, no_handshake, "Open a WebSocket.") for path in PATHS]
     described = document(table, version=services.version)
 

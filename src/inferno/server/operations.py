@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from inferno.core.tenancy import LimitOverrides, Permission
-from inferno.server import (
-    audit,
-    auth,
-    chat,
-    completions,
-    embeddings,
-    health,
-    inference,
-    models,
-    service,
-)
+from inferno.server import audit, auth, chat, completions, embeddings, inference, models, service
 from inferno.server.operation import Operation
 from inferno.server.types import (
     ChatRequest,
@@ -56,9 +47,9 @@ NATIVE = (
               "Complete a prompt.", InferenceRequest, COMPLETION, needs=INFER),
     Operation("POST", "/inference/stream", inference.inference_stream,
               "Complete a prompt, streamed.", InferenceRequest, EVENTS, needs=INFER),
-    Operation("GET", "/health", health.health, "How the server is.", public=True),
-    Operation("GET", "/health/live", health.live, "Whether the server lives.", public=True),
-    Operation("GET", "/health/ready", health.ready,
+    Operation("GET", "/health", service.health, "How the server is.", public=True),
+    Operation("GET", "/health/live", service.live, "Whether the server lives.", public=True),
+    Operation("GET", "/health/ready", service.ready,
               "Whether to send requests here.", public=True),
     Operation("POST", "/models/{model_id}/load", models.load_model,
               "Load a model.", LoadRequest, "What loading it measured.", needs=WRITE),
@@ -116,24 +107,30 @@ AUTH = (
 # fmt: on
 
 
+def operations() -> list[Operation]:
+    """Return all operations but `/openapi.json`; those on the hot path first.
+
+    Routes are tried in this order.
+    """
+    versioned = [dataclasses.replace(o, path=f"/v1{o.path}") for o in NATIVE]
+    return [*OPENAI, *NATIVE, *ROOT, *versioned, *AUTH]
+
+
 DEPRECATED: Deprecations = {}
 """Calls that will go. None will: OpenAI's legacy completions are served for as long as its clients
 send them."""
 
 
-def operations(deprecated: Deprecations = DEPRECATED) -> list[Operation]:
-    """Return all operations but `/openapi.json`; those on the hot path first.
-
-    Routes are tried in this order.
+def with_deprecations(table: Sequence[Operation], deprecated: Deprecations) -> list[Operation]:
+    """Return the operations, with what is to be said of those that will go.
 
     Args:
+        table: all operations.
         deprecated: those of them that will go, by path.
 
     Raises:
         ValueError: there is nothing at a path that is said to be deprecated.
     """
-    versioned = [dataclasses.replace(o, path=f"/v1{o.path}") for o in NATIVE]
-    table = [*OPENAI, *NATIVE, *ROOT, *versioned, *AUTH]
-    if missing := deprecated.keys() - {o.path for o in table}:
+    if missing := deprecated.keys() - {operation.path for operation in table}:
         raise ValueError(f"Deprecated, but not served: {', '.join(sorted(missing))}")
     return [dataclasses.replace(o, deprecation=deprecated.get(o.path)) for o in table]
