@@ -12,7 +12,8 @@ import pytest
 
 from inferno import assembly
 from inferno.data_dir import DataDir
-from inferno.server import operations
+from inferno.server import deprecations
+from inferno.server.operations import operations
 from inferno.settings import load
 from inferno.web.deprecation import Deprecation
 from inferno.web.listener import bind, url_of
@@ -22,7 +23,7 @@ GOING = Deprecation(since=date(2026, 1, 1), sunset=date(2026, 12, 31), guide="/d
 
 @pytest.fixture
 def deprecated(monkeypatch: pytest.MonkeyPatch) -> None:
-    table: Any = operations.DEPRECATED
+    table: Any = deprecations.DEPRECATED
     monkeypatch.setitem(table, "/v1/completions", GOING)
     monkeypatch.setitem(table, "/models/{model_id}", GOING)
     monkeypatch.setitem(table, "/health/live", GOING)
@@ -69,8 +70,8 @@ async def check(client: httpx.AsyncClient) -> None:
 
 def test_a_table_that_names_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="/nowhere"):
-        operations.with_deprecations(operations.operations(), {"/nowhere": GOING})
+        deprecations.with_deprecations(operations(), {"/nowhere": GOING})
 
 
 def test_nothing_is_deprecated_yet() -> None:
-    assert operations.DEPRECATED == {}
+    assert deprecations.DEPRECATED == {}

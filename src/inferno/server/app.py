@@ -7,10 +7,11 @@ from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from inferno.core.errors import InvalidRequest, NotFound
+from inferno.server.deprecations import DEPRECATED, with_deprecations
 from inferno.server.errors import render
 from inferno.server.openapi import document
 from inferno.server.operation import Endpoint, Operation, Services, Visited
-from inferno.server.operations import DEPRECATED, operations, with_deprecations
+from inferno.server.operations import operations
 from inferno.server.websocket import PATHS, SocketSettings, WebSocketEndpoint
 from inferno.tenancy.access import Access
 from inferno.web.deprecation import Deprecations

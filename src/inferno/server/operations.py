@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 from inferno.core.tenancy import LimitOverrides, Permission
 from inferno.server import audit, auth, chat, completions, embeddings, inference, models, service
@@ -16,7 +15,6 @@ from inferno.server.types import (
     LoadRequest,
 )
 from inferno.tenancy.types import ApiKeyChange, NewUser, UserChange
-from inferno.web.deprecation import Deprecations
 
 INFER = Permission.RUN_INFERENCE
 READ = Permission.READ_MODELS
@@ -114,23 +112,3 @@ def operations() -> list[Operation]:
     """
     versioned = [dataclasses.replace(o, path=f"/v1{o.path}") for o in NATIVE]
     return [*OPENAI, *NATIVE, *ROOT, *versioned, *AUTH]
-
-
-DEPRECATED: Deprecations = {}
-"""Calls that will go. None will: OpenAI's legacy completions are served for as long as its clients
-send them."""
-
-
-def with_deprecations(table: Sequence[Operation], deprecated: Deprecations) -> list[Operation]:
-    """Return the operations, with what is to be said of those that will go.
-
-    Args:
-        table: all operations.
-        deprecated: those of them that will go, by path.
-
-    Raises:
-        ValueError: there is nothing at a path that is said to be deprecated.
-    """
-    if missing := deprecated.keys() - {operation.path for operation in table}:
-        raise ValueError(f"Deprecated, but not served: {', '.join(sorted(missing))}")
-    return [dataclasses.replace(o, deprecation=deprecated.get(o.path)) for o in table]
