@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import signal
 
+import hypothesis
+
 # A shell starts background jobs with SIGINT ignored, and whatever they start inherits that. Tests
 # send SIGINT to programs of theirs, so here it has to have its meaning.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# No test asserts a time: a busy machine is no fault of the code's.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")

@@ -68,12 +68,14 @@ from inferno.server import app as inference_app
 from inferno.server.errors import render as inference_render
 from inferno.server.inference_events import telling
 from inferno.server.operation import Services
+from inferno.server.readiness import Readiness
 from inferno.server.websocket import SocketSettings
 from inferno.server.websocket_messages import error_text
 from inferno.server.websocket_state import Bounds
 from inferno.settings import Settings
 from inferno.storage.base import ResourceStore
 from inferno.storage.database import Database
+from inferno.storage.probe import DatabaseProbe
 from inferno.storage.resources import SqlResourceStore
 from inferno.storage.sealing import Sealer
 from inferno.telemetry import logs
@@ -271,7 +273,7 @@ async def platform(
             made = AuditEvent(action="platform.init", outcome="success", actor="platform")
             await doors.access.audit.append(made)
         services = await stack.enter_async_context(
-            data_plane(settings, store, secret, accounts, doors, hooks)
+            data_plane(settings, database, store, secret, accounts, doors, hooks)
         )
         cluster = await cluster_api(store, runtime, doors.access, stop)
         async with asyncio.TaskGroup() as tasks:
@@ -553,6 +555,7 @@ async def replicas(
 @asynccontextmanager
 async def data_plane(
     settings: Settings,
+    database: Database,
     store: ResourceStore,
     secret: bytes,
     accounts: Accounts,
@@ -583,9 +586,11 @@ async def data_plane(
         functools.partial(set_reachable, store),
         interval=settings.probe_interval,
     )
+    probe = DatabaseProbe(database)
     async with (
         closing(client),
         closing(server_clients),
+        closing(probe),
         directory.following(),
         pools.following(),
         prober.probing(),
@@ -608,6 +613,7 @@ async def data_plane(
                 default_limits=settings.default_limits,
                 default_max_tokens=settings.default_max_tokens,
                 max_body_bytes=settings.max_body_bytes,
+                readiness=Readiness(directory, probe),
                 version=__version__,
             )
             idle.cancel()
@@ -625,12 +631,12 @@ def timeouts(settings: Settings) -> Timeouts:
 
 
 @asynccontextmanager
-async def closing(client: UpstreamClient | ServerClients) -> AsyncIterator[None]:
-    """Close the client at the end of the block."""
+async def closing(thing: UpstreamClient | ServerClients | DatabaseProbe) -> AsyncIterator[None]:
+    """Close the thing at the end of the block."""
     try:
         yield
     finally:
-        await client.close()
+        await thing.close()
 
 
 @asynccontextmanager

@@ -37,6 +37,9 @@ LISTS = frozenset({"trusted_proxies", "trusted_hosts", "cors_origins", "webhook_
 TABLES = frozenset({"models", "issuers"})
 """Settings that only a TOML file can hold."""
 
+NO_SETTINGS = frozenset({"INFERNO_CONFIG", "INFERNO_URL"})
+"""Variables of ours that are no settings: the TOML file, and where clients find the platform."""
+
 PATHS = ("data_dir", "models_dir", "tls_cert", "tls_key")
 """Settings that are paths; in a TOML file they are relative to the file."""
 
@@ -311,7 +314,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     """
     names: dict[str, str] = {}
     for variable, text in environment.items():
-        if not variable.startswith(ENVIRONMENT_PREFIX) or variable == "INFERNO_CONFIG":
+        if not variable.startswith(ENVIRONMENT_PREFIX) or variable in NO_SETTINGS:
             continue
         if _KUBERNETES_SERVICE_LINK.match(variable) or _KUBERNETES_PORT.match(text):
             continue

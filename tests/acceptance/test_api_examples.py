@@ -1,161 +1,194 @@
-"""The documented examples, as written but for the model's name, the key and the address."""
+"""Seed 001's own examples, run as they are written, byte for byte but for the host and the key.
+
+They are kept in `examples/`. A model of the name that they use is served: the bundled one.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
-from tests.acceptance.platform import MODEL, Platform
+from inferno.engines import bundled
+from tests.acceptance.platform import Platform, clean_environment
+
+EXAMPLES = Path(__file__).with_name("examples")
+HOST = "localhost:8080"
+KEY = "your_api_key"
+MODEL = "llama-2-7b"
+CARGO_SECONDS = 900
 
 
-def test_the_python_example(platform: Platform) -> None:
-    headers = {
-        "Authorization": f"Bearer {platform.api_key}",
-        "Content-Type": "application/json",
-    }
-    response = httpx.post(
-        f"{platform.url}/inference",
-        headers=headers,
-        json={
-            "model": MODEL,
-            "prompt": "What is machine learning?",
-            "max_tokens": 100,
-            "temperature": 0.7,
-        },
-        timeout=60,
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    data_dir = tmp_path_factory.mktemp("examples") / "data"
+    (data_dir / "models").mkdir(parents=True)
+    model = bundled.model_path()
+    assert model is not None
+    shutil.copyfile(model, data_dir / "models" / f"{MODEL}.gguf")
+    with Platform(data_dir) as running:
+        yield running
+
+
+def example(platform: Platform, name: str) -> str:
+    """Return an example with the platform's host and key in place of those it was written with."""
+    text = (EXAMPLES / f"{name}.txt").read_text("utf-8")
+    assert HOST in text
+    return text.replace(HOST, platform.url.removeprefix("http://")).replace(KEY, platform.api_key)
+
+
+def run(
+    command: list[str], folder: Path, *, timeout: float = 60, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a program and return what it wrote. Fails where it fails."""
+    ran = subprocess.run(
+        command,
+        cwd=folder,
+        env={**clean_environment(), **environment},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
     )
-    result = response.json()
-    assert result["choices"][0]["text"]
-
-    said = ""
-    ended = False
-    with httpx.stream(
-        "POST",
-        f"{platform.url}/inference/stream",
-        headers=headers,
-        json={
-            "model": MODEL,
-            "prompt": "Explain quantum physics",
-            "max_tokens": 200,
-            "stream": True,
-        },
-        timeout=60,
-    ) as streamed:
-        for line in streamed.iter_lines():
-            if not line:
-                continue
-            data = json.loads(line.removeprefix("data: "))
-            if "token" in data:
-                said += data["token"]
-            elif "done" in data:
-                ended = True
-                break
-    assert said
-    assert ended
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran
 
 
-CURLS: dict[str, list[str]] = {
-    "health": ["$URL/health"],
-    "models": ["-H", "Authorization: Bearer $API_KEY", "$URL/models"],
-    "inference": [
-        "-X", "POST", "-H", "Authorization: Bearer $API_KEY", "-H",
-        "Content-Type: application/json", "-d",
-        '{"model": "$MODEL", "prompt": "Hello, how are you?", "max_tokens": 50}',
-        "$URL/inference",
-    ],
-    "stream": [
-        "-X", "POST", "-H", "Authorization: Bearer $API_KEY", "-H",
-        "Content-Type: application/json", "-H", "Accept: text/event-stream", "-d",
-        '{"model": "$MODEL", "prompt": "Tell me a joke", "max_tokens": 100, "stream": true}',
-        "$URL/inference/stream",
-    ],
-    "chat": [
-        "-X", "POST", "-H", "Authorization: Bearer $API_KEY", "-H",
-        "Content-Type: application/json", "-d",
-        '{"model": "$MODEL", "messages": [{"role": "user", "content": "What is 2+2?"}]}',
-        "$URL/v1/chat/completions",
-    ],
-}  # fmt: skip
+def test_python(platform: Platform, tmp_path: Path) -> None:
+    script = tmp_path / "example.py"
+    script.write_text(example(platform, "example.py"))
+    whole, _, streamed = run([sys.executable, str(script)], tmp_path).stdout.partition("\n")
+    assert whole
+    assert streamed
 
 
-def curl(platform: Platform, name: str) -> str:
-    values = {"$URL": platform.url, "$API_KEY": platform.api_key, "$MODEL": MODEL}
-    arguments = list(CURLS[name])
-    for word, value in values.items():
-        arguments = [argument.replace(word, value) for argument in arguments]
-    command = ["curl", "-s", "-S", "--fail-with-body", "--max-time", "60", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+def node_flags() -> list[str]:
+    """Return what this Node needs to have `WebSocket`, which is there by itself from 22 on."""
+    shown = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
+    return ["--experimental-websocket"] if int(shown[1:].split(".")[0]) < 22 else []
 
 
-@pytest.mark.parametrize(
-    ("name", "path"),
-    [
-        ("health", ["status"]),
-        ("models", ["models", 0, "id"]),
-        ("inference", ["choices", 0, "text"]),
-        ("chat", ["choices", 0, "message", "content"]),
-    ],
-)
-def test_the_curl_examples(platform: Platform, name: str, path: list[Any]) -> None:
-    found: Any = json.loads(curl(platform, name))
-    for step in path:
-        found = found[step]
-    assert isinstance(found, str)
-    assert found
-
-
-def test_the_curl_example_of_a_stream(platform: Platform) -> None:
-    lines = [line for line in curl(platform, "stream").splitlines() if line]
-    events = [json.loads(line.removeprefix("data: ")) for line in lines]
-    assert all("token" in event for event in events[:-1])
-    assert events[-1]["done"] is True
-
-
-JAVASCRIPT = """
-const API_KEY = process.env.API_KEY;
-const BASE_URL = process.env.BASE_URL;
-
-async function runInference(prompt) {
-  const response = await fetch(`${BASE_URL}/inference`, {
-    method: 'POST',
-    headers: {
-      'Authorization': `Bearer ${API_KEY}`,
-      'Content-Type': 'application/json'
-    },
-    body: JSON.stringify({
-      model: process.env.MODEL,
-      prompt: prompt,
-      max_tokens: 100,
-      temperature: 0.7
-    })
-  });
-
-  const result = await response.json();
-  return result.choices[0].text;
-}
-
-runInference('What is the capital of France?').then((text) => process.stdout.write(text));
-"""
+def without_types(typescript: str) -> str:
+    """Return the example as JavaScript: not every Node understands its three annotations."""
+    plain, count = re.subn(r": (?:string|Promise<string>)(?=[,){ ])", "", typescript)
+    assert count == 3
+    return plain
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
-def test_the_javascript_example(platform: Platform, tmp_path: Path) -> None:
+def test_javascript(platform: Platform, tmp_path: Path) -> None:
     script = tmp_path / "example.mjs"
-    script.write_text(JAVASCRIPT)
-    environment = {"API_KEY": platform.api_key, "BASE_URL": platform.url, "MODEL": MODEL}
-    shown = subprocess.run(
-        ["node", str(script)],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-        env=os.environ | environment,
+    calls = """
+        runInference('What is machine learning?').then((text) => {
+          console.log(JSON.stringify(text));
+          streamInference('Explain quantum physics');
+        });
+    """
+    script.write_text(without_types(example(platform, "example.ts")) + calls)
+    shown = run(["node", *node_flags(), str(script)], tmp_path)
+    whole, _, streamed = shown.stdout.partition("\n")
+    assert json.loads(whole)
+    assert streamed.endswith("\nDone!\n")
+    assert len(streamed) > len("\nDone!\n")
+    assert "Error:" not in shown.stderr
+
+
+def curl(platform: Platform, folder: Path, purpose: str) -> str:
+    """Run one of the commands of the script; `purpose` is the comment that it stands under."""
+    commands = re.split(r"^# (.*)\n", example(platform, "example.sh"), flags=re.MULTILINE)
+    command = dict(zip(commands[1::2], commands[2::2], strict=True))[purpose]
+    return run(["bash", "-euc", command], folder, API_KEY=platform.api_key).stdout
+
+
+@pytest.mark.parametrize(
+    ("purpose", "path", "value"),
+    [
+        ("Health check", ["status"], "healthy"),
+        ("List models", ["models", 1, "id"], MODEL),
+        ("Run inference", ["choices", 0, "finish_reason"], ...),
+        ("OpenAI-compatible chat", ["choices", 0, "message", "role"], "assistant"),
+    ],
+)
+def test_curl(
+    platform: Platform, tmp_path: Path, purpose: str, path: list[Any], value: Any
+) -> None:
+    found: Any = json.loads(curl(platform, tmp_path, purpose))
+    for step in path:
+        found = found[step]
+    assert isinstance(found, str)
+    assert value in (..., found)
+
+
+def test_curl_streams(platform: Platform, tmp_path: Path) -> None:
+    lines = [line for line in curl(platform, tmp_path, "Stream inference").splitlines() if line]
+    events = [json.loads(line.removeprefix("data: ")) for line in lines]
+    assert len(events) > 1
+    assert all(set(event) == {"token", "index"} for event in events[:-1])
+    assert events[-1]["done"] is True
+
+
+GO_MAIN = """
+package main
+
+import "fmt"
+
+func main() {
+    text, err := runInference("What is machine learning?")
+    if err != nil {
+        panic(err)
+    }
+    fmt.Print(text)
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("go") is None, reason="needs go")
+def test_go(platform: Platform, tmp_path: Path) -> None:
+    (tmp_path / "example.go").write_text(example(platform, "example.go"))
+    (tmp_path / "main.go").write_text(GO_MAIN)
+    (tmp_path / "go.mod").write_text("module example\n\ngo 1.20\n")
+    ran = run(["go", "run", "."], tmp_path, timeout=300, GOFLAGS="-mod=mod", GOPROXY="off")
+    assert ran.stdout
+
+
+CARGO = """
+[package]
+name = "example"
+version = "0.0.0"
+edition = "2021"
+
+[dependencies]
+reqwest = { version = "0.12", default-features = false, features = ["json"] }
+serde = { version = "1", features = ["derive"] }
+tokio = { version = "1", features = ["macros", "rt"] }
+"""
+RUST_MAIN = """
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    print!("{}", run_inference("What is machine learning?").await.unwrap());
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("cargo") is None, reason="needs cargo")
+def test_rust(platform: Platform, tmp_path: Path) -> None:
+    """Only where the example's crates have been fetched before: tests use no network."""
+    (tmp_path / "src").mkdir()
+    (tmp_path / "Cargo.toml").write_text(CARGO)
+    (tmp_path / "src" / "main.rs").write_text(example(platform, "example.rs") + RUST_MAIN)
+    resolved = subprocess.run(
+        ["cargo", "fetch", "--offline", "--quiet"], cwd=tmp_path, capture_output=True, check=False
     )
-    assert shown.stdout
+    if resolved.returncode != 0:
+        pytest.skip("the example's crates are not in cargo's cache")
+    target = {"CARGO_TARGET_DIR": os.environ.get("CARGO_TARGET_DIR", str(tmp_path / "target"))}
+    ran = run(["cargo", "run", "--offline", "--quiet"], tmp_path, timeout=CARGO_SECONDS, **target)
+    assert ran.stdout

@@ -168,6 +168,9 @@ class TestPrecedence:
         assert settings.port == 8080
         assert settings.api_key is None
 
+    def test_where_clients_find_a_platform_is_no_setting(self) -> None:
+        assert read(INFERNO_URL="https://platform.example:1") == read()
+
 
 class TestEverySetting:
     def test_has_an_example_here(self) -> None:

@@ -132,6 +132,11 @@ class Directory:
         if self._draining:
             raise shutting_down()
 
+    @property
+    def draining(self) -> bool:
+        """Whether the platform is shutting down."""
+        return self._draining
+
     def drain(self) -> None:
         """Refuse those who wait for a model that is not loaded: it will not be any more.
 

@@ -9,25 +9,34 @@ from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from inferno.core.errors import InvalidRequest, NotFound
+from inferno.server.deprecations import DEPRECATED, with_deprecations
 from inferno.server.errors import render
 from inferno.server.openapi import document
 from inferno.server.operation import Endpoint, Operation, Services, Visited
 from inferno.server.operations import operations
 from inferno.server.websocket import PATHS, SocketSettings, WebSocketEndpoint
 from inferno.tenancy.access import Access
+from inferno.web.deprecation import Deprecations
 from inferno.web.door import Door
 from inferno.web.errors import MethodNotAllowed
 
 
-def build(services: Services, *, access_log: bool, sockets: SocketSettings) -> ASGIApp:
+def build(
+    services: Services,
+    *,
+    access_log: bool,
+    sockets: SocketSettings,
+    deprecated: Deprecations = DEPRECATED,
+) -> ASGIApp:
     """Return the app.
 
     Args:
         services: what handlers call.
         access_log: log every request, not only those that fail.
         sockets: how WebSockets are served.
+        deprecated: calls that will go, by path.
     """
-    table = operations()
+    table = with_deprecations(operations(), deprecated)
     table += [Operation("GET", path, no_handshake, "Open a WebSocket.") for path in PATHS]
     described = document(table, version=services.version)
 

@@ -104,6 +104,8 @@ def _operation(operation: Operation) -> dict[str, Any]:
         described["requestBody"] = {"content": {"application/json": {"schema": reference}}}
     if operation.public:
         described["security"] = []
+    if operation.deprecation is not None:
+        described["deprecated"] = True
     return described
 
 

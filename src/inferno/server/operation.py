@@ -12,14 +12,16 @@ from starlette.types import Receive, Scope, Send
 from inferno.core.errors import PermissionDenied
 from inferno.core.inferences import Journey, Observer, TraceContext
 from inferno.core.tenancy import LimitPolicy, Permission
-from inferno.gateway.directory import Directory
+from inferno.gateway.directory import Directory, shutting_down
 from inferno.gateway.forwarding import Forwarder
 from inferno.gateway.residency import Residency
+from inferno.server.readiness import Readiness
 from inferno.tenancy.access import Access, Visit, require
 from inferno.tenancy.keys import Keys
 from inferno.tenancy.overrides import Overrides
 from inferno.tenancy.sessions import Sessions
 from inferno.tenancy.users import Users
+from inferno.web.deprecation import Deprecation
 from inferno.web.exchange import Exchange, Header
 from inferno.webhooks.service import Webhooks
 
@@ -44,6 +46,7 @@ class Services:
         default_limits: limits where nothing else is said.
         default_max_tokens: generated tokens where a request names no maximum.
         max_body_bytes: largest request body.
+        readiness: whether the platform should be sent requests.
         version: the platform's version.
         observers: told of each inference when it is over.
         begin_trace: says where a request stands in a trace; None where it is not traced.
@@ -62,6 +65,7 @@ class Services:
     default_limits: LimitPolicy
     default_max_tokens: int
     max_body_bytes: int
+    readiness: Readiness
     version: str
     observers: Sequence[Observer] = ()
     begin_trace: Callable[[Scope], TraceContext | None] = lambda _: None
@@ -134,6 +138,7 @@ class Operation:
         responses: a description of the answer for the documentation.
         needs: what the caller must be allowed; None where being known is enough.
         public: whether it needs no credentials.
+        deprecation: since when and until when, where it will go.
     """
 
     method: str
@@ -144,6 +149,7 @@ class Operation:
     responses: str = "The answer."
     needs: Permission | None = None
     public: bool = False
+    deprecation: Deprecation | None = None
 
     @property
     def documented_path(self) -> str:
@@ -162,15 +168,20 @@ class Endpoint:
     def __init__(self, operation: Operation, services: Services) -> None:
         self._operation = operation
         self._services = services
+        self._notices = operation.deprecation.headers if operation.deprecation else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request. Whoever is not let in is told before its body is read."""
         services, operation = self._services, self._operation
         limit = services.max_body_bytes
+        if self._notices is not None:
+            scope["state"]["notices"] = self._notices
         if operation.public:
             exchange = Visited(scope, receive, send, max_body_bytes=limit, visit=None)
             await operation.handler(exchange, services)
             return
+        if services.readiness.draining:
+            raise shutting_down()
         visit = await services.access.enter(scope)
         try:
             if operation.needs is not None:

@@ -1,4 +1,7 @@
-"""`GET /`, `/health`, `/openapi.json` and `/docs`: what the server says of itself."""
+"""`GET /`, `/health…`, `/openapi.json` and `/docs`: what the server says of itself.
+
+Health needs no credentials, so it says no more than the names of checks and what these found.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import time
 
 from inferno.server.docs_page import DOCS_PAGE
 from inferno.server.operation import Services, Visited
+
+NO_STORE = (b"cache-control", b"no-store")
 
 
 async def describe(exchange: Visited, services: Services) -> None:
@@ -20,6 +25,7 @@ async def describe(exchange: Visited, services: Services) -> None:
             "openapi": "/openapi.json",
             "endpoints": {
                 "health": "/health",
+                "readiness": "/health/ready",
                 "models": "/models",
                 "inference": "/inference",
                 "streaming": "/inference/stream",
@@ -31,16 +37,38 @@ async def describe(exchange: Visited, services: Services) -> None:
 
 
 async def health(exchange: Visited, services: Services) -> None:
-    """`GET /health`; needs no credentials."""
+    """`GET /health` (seed 001); 200 as long as it answers, whatever it has to say.
+
+    `degraded` is a platform that lost its database or is shutting down.
+    """
     directory = services.directory
     loaded = sum(directory.is_loaded(name) for name in list(directory.services))
+    found = await services.readiness.findings()
+    degraded = "lost" in found.values() or "draining" in found.values()
     await exchange.respond_json(
         {
-            "status": "healthy",
+            "status": "degraded" if degraded else "healthy",
             "version": services.version,
             "uptime_seconds": int(time.monotonic() - services.started),
             "models_loaded": loaded,
-        }
+        },
+        headers=[NO_STORE],
+    )
+
+
+async def live(exchange: Visited, _: Services) -> None:
+    """`GET /health/live`: the event loop answers; restarting would mend nothing."""
+    await exchange.respond_json({"status": "alive"}, headers=[NO_STORE])
+
+
+async def ready(exchange: Visited, services: Services) -> None:
+    """`GET /health/ready`: 200 where requests should be sent here, else 503 with what is amiss."""
+    found = await services.readiness.findings()
+    is_ready = all(finding == "ok" for finding in found.values())
+    await exchange.respond_json(
+        {"status": "ready" if is_ready else "not_ready", "checks": found},
+        status=200 if is_ready else 503,
+        headers=[NO_STORE],
     )
 
 

@@ -38,6 +38,9 @@ SECURITY_HEADERS: tuple[Header, ...] = (
 EXPOSED_HEADERS = (
     "X-Request-ID",
     "API-Version",
+    "Deprecation",
+    "Sunset",
+    "Link",
     "Retry-After",
     "X-RateLimit-Limit",
     "X-RateLimit-Remaining",
@@ -113,6 +116,7 @@ class Outward:
                 (b"x-request-id", self._state["request_id"].encode("ascii")),
                 *SECURITY_HEADERS,
                 *rate_limit_headers(self._state.get("standing")),
+                *self._state.get("notices", ()),
             ]
         return self._send(message)
 

@@ -24,6 +24,7 @@ from inferno.web.sockets import SocketLimits, SocketProtocol
 
 BACKLOG = 2048
 TICK_SECONDS = 1.0
+DRAIN_TICK_SECONDS = 0.1
 
 
 def bind(host: str, port: int, *, option: str = "--port") -> socket.socket:
@@ -178,6 +179,34 @@ class Listener(uvicorn.Server):
             if isinstance(connection, GuardedProtocol | SocketProtocol):
                 connection.expire(now)
         return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop accepting connections, and end those there are once nothing is being answered.
+
+        Till then those that are open and idle stay open: whoever watches the platform's health
+        over one of them is told what goes on. That they ask for nothing else is the app's affair.
+        """
+        for server in self.servers:
+            server.close()
+        for listening in sockets or []:
+            listening.close()
+        grace = self.config.timeout_graceful_shutdown or 0
+        end = time.monotonic() + grace
+        while self._is_answering() and time.monotonic() < end:  # noqa: ASYNC110
+            await asyncio.sleep(DRAIN_TICK_SECONDS)
+        self.config.timeout_graceful_shutdown = max(0, round(end - time.monotonic()))
+        await super().shutdown(sockets)
+
+    def _is_answering(self) -> bool:
+        """Whether something is being answered anywhere; WebSockets are asked to come to an end."""
+        answering = False
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, SocketProtocol):
+                connection.shutdown()
+                answering = True
+            elif isinstance(connection, GuardedProtocol):
+                answering |= connection.is_answering
+        return answering
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -245,10 +245,14 @@ class GuardedProtocol(HttpToolsProtocol):
         return bool(self.parser.should_upgrade()) and self._should_upgrade()
 
     @property
+    def is_answering(self) -> bool:
+        """Whether a request is being answered."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    @property
     def _is_idle(self) -> bool:
         """Whether no request is being received or answered."""
-        answered = self.cycle is None or self.cycle.response_complete
-        return self._place == "between" and answered
+        return self._place == "between" and not self.is_answering
 
     @property
     def _is_answerable(self) -> bool:
