@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,23 @@ class Kubectl:
         home = str(self.kubeconfig.parent)
         return {**os.environ, "KUBECONFIG": str(self.kubeconfig), "HOME": home}
 
+    @contextmanager
+    def start(
+        self, *arguments: str, output: Path | None = None
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """Run a command beside the block, and end it with the block."""
+        with (output or Path(os.devnull)).open("wb") as file:
+            process = subprocess.Popen(
+                ["kubectl", "--namespace", self.namespace, *arguments],
+                stdout=file,
+                env=self.environment(),
+            )
+            try:
+                yield process
+            finally:
+                process.kill()
+                process.wait()
+
     def __call__(self, *arguments: str, text: str | None = None) -> str:
         """Run a command that has to succeed, and return what it printed."""
         done = self.run(*arguments, text=text)
@@ -84,4 +103,4 @@ def pool(name: str, *, port: int = 8000, **metadata: Any) -> dict[str, Any]:
 
 def manifest(*objects: dict[str, Any]) -> str:
     """Return objects as `kubectl apply -f -` reads them."""
-    return "\n---\n".join(json.dumps(one) for one in objects)
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 from collections.abc import Iterator
@@ -282,10 +283,8 @@ def test_deletion_of_a_foreground_owner_waits(space: Kubectl) -> None:
 
 def test_wait(space: Kubectl) -> None:
     space("apply", "-f", "-", text=manifest(pool("a")))
-    with subprocess.Popen(
-        ["kubectl", "-n", space.namespace, "wait", "--for=delete", f"{POOLS}/a", "--timeout=30s"],
-        env=space.environment(),
-    ) as waiting:
+    arguments = ("wait", "--for=delete", f"{POOLS}/a", "--timeout=30s")
+    with space.start(*arguments) as waiting:
         space("delete", POOLS, "a")
         assert waiting.wait(30) == 0
 
@@ -299,8 +298,6 @@ def test_secrets_are_never_shown(space: Kubectl, platform: Platform) -> None:
     }  # fmt: skip
     space("apply", "-f", "-", text=json.dumps(document))
     shown = space.json("get", "secret", "key")
-    import base64
-
     assert list(shown["data"]) == ["apiKey"]
     for text in (json.dumps(shown), space("get", "secrets", "-o", "yaml"), platform.log_text()):
         assert value not in text
@@ -337,7 +334,7 @@ def test_pages(space: Kubectl) -> None:
     space("create", "-f", "-", text=manifest(*(pool(f"p{i:02}") for i in range(12))))
     listed = space.json("get", POOLS, "--chunk-size=5")["items"]
     assert [one["metadata"]["name"] for one in listed] == [f"p{i:02}" for i in range(12)]
-    path = f"/apis/{GROUP}/v1alpha1/namespaces/{space.namespace}/inferencepools"
+    path = f"/k8s/apis/{GROUP}/v1alpha1/namespaces/{space.namespace}/inferencepools"
     page = json.loads(space("get", "--raw", f"{path}?limit=5"))
     assert len(page["items"]) == 5
     assert page["metadata"]["remainingItemCount"] == 7
@@ -349,12 +346,8 @@ def test_pages(space: Kubectl) -> None:
 
 def test_watch_shows_changes_as_they_come(space: Kubectl, tmp_path: Path) -> None:
     seen = tmp_path / "seen"
-    command = ["kubectl", "-n", space.namespace, "get", POOLS, "--watch", "-o", "name"]
-    with seen.open("wb") as output, subprocess.Popen(
-        command, stdout=output, env=space.environment()
-    ) as watching:  # fmt: skip
+    with space.start("get", POOLS, "--watch", "-o", "name", output=seen):
         space("apply", "-f", "-", text=manifest(pool("a")))
         wait_until(lambda: seen.read_text().count("/a"), 20, "the watch said nothing")
         space("label", POOLS, "a", "x=y")
         wait_until(lambda: seen.read_text().count("/a") >= 2, 20, "the watch said nothing")
-        watching.terminate()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -71,7 +70,9 @@ def test_a_pod_that_is_deleted_is_replaced(kubectl: Kubectl) -> None:
 
 
 def test_pods_can_be_labelled_and_not_changed(kubectl: Kubectl) -> None:
-    pod = kubectl.json("get", "pods")["items"][0]["metadata"]["name"]
+    pods = kubectl.json("get", "pods")["items"]
+    staying = [one for one in pods if "deletionTimestamp" not in one["metadata"]]
+    pod = staying[0]["metadata"]["name"]
     kubectl("label", "pod", pod, "seen=yes")
     assert pod in kubectl("get", "pods", "-l", "seen=yes", "-o", "name")
     kubectl("label", "pod", pod, "seen-")
@@ -85,9 +86,7 @@ def test_logs_follow_until_the_pod_is_gone(kubectl: Kubectl, tmp_path: Path) -> 
     kubectl("wait", "--for=condition=Ready", "isvc/followed", "--timeout=60s")
     pod = kubectl("get", "pods", "-l", "inferno.dev/service=followed", "-o", "name").strip()
     log = tmp_path / "log"
-    with log.open("wb") as output, subprocess.Popen(
-        ["kubectl", "logs", "--follow", pod], stdout=output, env=kubectl.environment()
-    ) as following:  # fmt: skip
+    with kubectl.start("logs", "--follow", pod, output=log) as following:
         wait_until(lambda: "listening" in log.read_text(), 20, "nothing is followed")
         assert following.poll() is None
         kubectl("delete", "isvc", "followed")
