@@ -176,6 +176,10 @@ class ClusterApi:
             data = msgspec.json.encode(body)
             await exchange.respond(200, data, [(b"content-type", kind.encode())])
             return
+        if path == "/openapi/v2" and openapi.V2_PROTOBUF in accept:
+            kind = openapi.V2_PROTOBUF_SENT
+            await exchange.respond(200, openapi.v2_protobuf(), [(b"content-type", kind.encode())])
+            return
         found = self._find_document(exchange.scope, path)
         if found is None:
             raise NotFound("the server could not find the requested resource")
