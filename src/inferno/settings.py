@@ -104,6 +104,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         log_format: `console`, `json`, or `auto` (console on a terminal).
         log_level: least severe level that is logged.
         access_log: log every request, not only those that fail.
+        trace_sampling: share of inferences that are traced, 0 to 1; 0 for none.
+        trace_ring: traces that are kept for `GET /traces`.
+        metrics_max_names: models, and tenants, that have metrics of their own.
         grace_period: how long running requests may take to finish at a shutdown.
         max_body_bytes: larger request bodies, and messages on WebSockets, are refused.
         max_streams_per_connection: inferences that may run at once on one WebSocket.
@@ -168,6 +171,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     log_format: Literal["auto", "console", "json"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     access_log: bool = False
+    trace_sampling: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    trace_ring: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 1000
+    metrics_max_names: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100
     grace_period: Seconds = 30.0
     max_body_bytes: Positive = 16 * 2**20
     max_streams_per_connection: Positive = 32

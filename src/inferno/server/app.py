@@ -45,7 +45,12 @@ def build(services: Services, *, access_log: bool, sockets: SocketSettings) -> A
     elsewhere = Endpoint(Operation("", "", nothing_here, ""), services)
     router = Router(routes, redirect_slashes=False, default=elsewhere)
     dispatch = Dispatch(endpoints, RefusedMethods(router, services.access))
-    return Door(dispatch, render=render, access_log=access_log)
+    return Door(
+        dispatch,
+        render=render,
+        access_log=access_log,
+        on_answer=services.observability.requests.answering("inference"),
+    )
 
 
 async def no_handshake(exchange: Visited, _: Services) -> None:

@@ -15,6 +15,7 @@ from inferno.core.tenancy import LimitPolicy, Permission
 from inferno.gateway.directory import Directory
 from inferno.gateway.forwarding import Forwarder
 from inferno.gateway.residency import Residency
+from inferno.telemetry.observability import Observability
 from inferno.tenancy.access import Access, Visit, require
 from inferno.tenancy.keys import Keys
 from inferno.tenancy.overrides import Overrides
@@ -45,6 +46,7 @@ class Services:
         default_max_tokens: generated tokens where a request names no maximum.
         max_body_bytes: largest request body.
         version: the platform's version.
+        observability: what is counted, measured and traced.
         observers: told of each inference when it is over.
         begin_trace: says where a request stands in a trace; None where it is not traced.
         started: monotonic time of the start, in seconds.
@@ -63,6 +65,7 @@ class Services:
     default_max_tokens: int
     max_body_bytes: int
     version: str
+    observability: Observability
     observers: Sequence[Observer] = ()
     begin_trace: Callable[[Scope], TraceContext | None] = lambda _: None
     started: float = field(default_factory=time.monotonic)
@@ -166,6 +169,7 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request. Whoever is not let in is told before its body is read."""
         services, operation = self._services, self._operation
+        scope["state"]["operation"] = operation.path
         limit = services.max_body_bytes
         if operation.public:
             exchange = Visited(scope, receive, send, max_body_bytes=limit, visit=None)

@@ -169,6 +169,7 @@ class Observed:
             call.background = inference.background
             if inference.trace is not None:
                 call.traceparent = inference.trace.traceparent
+                call.tracestate = inference.trace.state.encode("ascii")
         return inference
 
     def __exit__(
