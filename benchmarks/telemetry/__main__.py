@@ -44,7 +44,17 @@ TRACED = {
 
 def inference() -> Inference:
     """Return an inference that is over."""
-    journey = Journey(1.0, 1.001, 1.1, 2.0, "tiny-abc", 1, 20, 4, 64)
+    journey = Journey(
+        queued=1.0,
+        picked=1.001,
+        first=1.1,
+        ended=2.0,
+        endpoint="tiny-abc",
+        attempts=1,
+        prompt_tokens=20,
+        cached_tokens=4,
+        completion_tokens=64,
+    )
     done = Inference("req_1", "chat", "model-0", "acme", "u", "k", True, False, [journey])
     done.begun, done.ended = 1.0, 2.0
     return done

@@ -120,6 +120,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         first_byte_timeout: how long a streamed answer may take to begin; 0 for `request_timeout`.
         stream_idle_timeout: how long a streamed answer may pause; 0 for `request_timeout`.
         probe_interval: time between two looks at a model server that others run.
+        scrape_interval: time between two questions to such a server how loaded it is; 0 for none.
         picker: scorers that choose among replicas, with weights (`prefix=3,queue=2`).
         load_timeout: how long a model may take to load.
         default_max_tokens: generated tokens where the request names no maximum.
@@ -187,6 +188,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     first_byte_timeout: Seconds = 0.0
     stream_idle_timeout: Seconds = 120.0
     probe_interval: Annotated[float, msgspec.Meta(ge=0.1, le=1e9)] = 5.0
+    scrape_interval: Seconds = 0.25
     picker: str = "prefix=3,queue=2,kv-cache=2,in-flight=2,lora=2,session=4"
     load_timeout: Seconds = 120.0
     default_max_tokens: Positive = 512

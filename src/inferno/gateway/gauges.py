@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from inferno.core.resources import Pod
 from inferno.gateway.directory import Directory
-from inferno.gateway.endpoints import EndpointTable, Line
-from inferno.gateway.scraping import EndpointLoad, Scraper
+from inferno.gateway.endpoints import Endpoint
+from inferno.gateway.lines import Line, LineTable
+from inferno.gateway.pools import LINE_PREFIX
+from inferno.gateway.scraper import Scraper
+from inferno.gateway.scraping import EndpointLoad
 from inferno.telemetry.metrics import Family, Measured
 
 STALE_AFTER = 30.0
@@ -88,10 +91,27 @@ ENGINE_AGE = Family(
     BY_REPLICA,
 )
 
+POOL_WAITING = Family(
+    "inferno_pool_requests_waiting", "gauge", "Requests that wait here for a pool.", ("pool",)
+)
+POOL_READY = Family("inference_pool_ready_pods", "gauge", "A pool's ready endpoints.", ("name",))
+POOL_QUEUE = Family(
+    "inference_pool_average_queue_size",
+    "gauge",
+    "Requests that wait inside a pool's endpoints, on average.",
+    ("name",),
+)
+POOL_CACHE = Family(
+    "inference_pool_average_kv_cache_utilization",
+    "gauge",
+    "Share of their caches that is in use in a pool's endpoints, on average.",
+    ("name",),
+)
+
 FAMILIES = (
     MODELS, LOADED, LOADED_COUNT, RUNNING, WAITING, BACKGROUND_WAITING, REPLICAS, RESTARTS,
     LOAD_TIME, MEMORY, SLOTS, IN_FLIGHT, ENGINE_RUNNING, ENGINE_WAITING, ENGINE_BATCH,
-    ENGINE_CACHE, ENGINE_AGE,
+    ENGINE_CACHE, ENGINE_AGE, POOL_WAITING, POOL_READY, POOL_QUEUE, POOL_CACHE,
 )  # fmt: skip
 
 
@@ -102,29 +122,30 @@ class Gauges:
 
     Args:
         directory: services and pods.
-        endpoints: lines and replicas.
+        lines: of models and pools, with their endpoints.
         scraper: asks the engines.
     """
 
-    def __init__(self, directory: Directory, endpoints: EndpointTable, scraper: Scraper) -> None:
+    def __init__(self, directory: Directory, lines: LineTable, scraper: Scraper) -> None:
         self._directory = directory
-        self._endpoints = endpoints
+        self._lines = lines
         self._scraper = scraper
 
     async def measured(self) -> list[Measured]:
         """Return all values; a `LateSource`, since engines are asked."""
         await self._scraper.refresh()
-        pods = list(self._directory.pods.values())
-        lines = [line for line in self._endpoints.lines() if line.endpoints or line.busy]
-        now = time.monotonic()
-        fresh = {
-            name: load for name, load in self._scraper.loads.items() if now - load.at <= STALE_AFTER
-        }
+        lines = self._lines.lines()
+        models = [
+            line
+            for line in lines
+            if not line.model.startswith(LINE_PREFIX) and (line.endpoints or line.busy)
+        ]
         return [
             *self._models(),
-            *of_lines(lines),
-            *of_pods(pods),
-            *of_engines(lines, fresh, now),
+            *of_lines(models),
+            *of_pools([line for line in lines if line.model.startswith(LINE_PREFIX)]),
+            *of_pods(list(self._directory.pods.values())),
+            *of_endpoints(self._scraper.endpoints(), self._scraper.loads, time.monotonic()),
         ]
 
     def _models(self) -> Iterable[Measured]:
@@ -136,13 +157,37 @@ class Gauges:
 
 
 def of_lines(lines: list[Line]) -> Iterable[Measured]:
-    """Return what waits and runs."""
+    """Return what waits and runs, by model."""
     yield Measured(RUNNING, [((line.model,), line.in_flight) for line in lines])
     yield Measured(WAITING, [((line.model,), line.waiting) for line in lines])
     yield Measured(BACKGROUND_WAITING, [((line.model,), line.background_waiting) for line in lines])
-    endpoints = [endpoint for line in lines for endpoint in line.endpoints.values()]
-    yield Measured(SLOTS, [((one.model, one.name), one.slots) for one in endpoints])
-    yield Measured(IN_FLIGHT, [((one.model, one.name), one.in_flight) for one in endpoints])
+
+
+def of_pools(lines: list[Line]) -> Iterable[Measured]:
+    """Return how pools are; but for one, the names are the Endpoint Picker's."""
+    now = time.monotonic()
+    pools = [
+        (
+            (line.model.removeprefix(LINE_PREFIX),),
+            line.waiting,
+            [one for one in line.endpoints.values() if one.health.admits(now)],
+        )
+        for line in lines
+    ]
+    yield Measured(POOL_WAITING, [(name, waiting) for name, waiting, _ in pools])
+    yield Measured(POOL_READY, [(name, len(ready)) for name, _, ready in pools])
+    yield Measured(
+        POOL_QUEUE,
+        [(name, sum(e.waiting for e in ready) / len(ready)) for name, _, ready in pools if ready],
+    )
+    yield Measured(
+        POOL_CACHE,
+        [
+            (name, sum(e.kv_cache_usage for e in ready) / len(ready))
+            for name, _, ready in pools
+            if ready
+        ],
+    )
 
 
 def of_pods(pods: list[Pod]) -> Iterable[Measured]:
@@ -161,22 +206,29 @@ def of_pods(pods: list[Pod]) -> Iterable[Measured]:
     yield Measured(MEMORY, list(memory.items()))
 
 
-def of_engines(lines: list[Line], loads: dict[str, EndpointLoad], now: float) -> Iterable[Measured]:
-    """Return what engines say of themselves."""
-    said = [
-        ((line.model, name), loads[name])
-        for line in lines
-        for name in line.endpoints
-        if name in loads
+def of_endpoints(
+    endpoints: list[Endpoint], loads: Mapping[Endpoint, EndpointLoad], now: float
+) -> Iterable[Measured]:
+    """Return what endpoints have to do, and what their engines say of themselves.
+
+    A server of others answers for no model of ours, so its label is empty.
+    """
+    labels = {one: (one.model, one.name) for one in endpoints}
+    yield Measured(SLOTS, [(labels[one], one.slots) for one in endpoints])
+    yield Measured(IN_FLIGHT, [(labels[one], one.in_flight) for one in endpoints])
+    said: list[tuple[tuple[str, ...], EndpointLoad]] = [
+        (labels[one], loads[one])
+        for one in endpoints
+        if one in loads and now - loads[one].at <= STALE_AFTER
     ]
-    yield Measured(ENGINE_RUNNING, [(labels, load.running) for labels, load in said])
-    yield Measured(ENGINE_WAITING, [(labels, load.waiting) for labels, load in said])
+    yield Measured(ENGINE_RUNNING, [(name, load.running) for name, load in said])
+    yield Measured(ENGINE_WAITING, [(name, load.waiting) for name, load in said])
     yield Measured(
         ENGINE_BATCH,
-        [(labels, load.batch_size) for labels, load in said if load.batch_size is not None],
+        [(name, load.batch_size) for name, load in said if load.batch_size is not None],
     )
     yield Measured(
         ENGINE_CACHE,
-        [(labels, load.kv_cache_usage) for labels, load in said if load.kv_cache_usage is not None],
+        [(name, load.kv_cache_usage) for name, load in said if load.kv_cache_usage is not None],
     )
-    yield Measured(ENGINE_AGE, [(labels, now - load.at) for labels, load in said])
+    yield Measured(ENGINE_AGE, [(name, now - load.at) for name, load in said])

@@ -1,59 +1,44 @@
-"""How loaded the engines say they are: their own metrics, parsed and kept for a while.
+"""What model servers say of their load: their own metrics, read into one `EndpointLoad`.
 
-`load_of` and `cache_usage` are pure: they read what model servers publish (llama.cpp, vLLM, SGLang,
-and Inferno itself, which can be a replica of another Inferno) into one `EndpointLoad`. `Scraper`
-asks the replicas. What it knows is as old as its `at` says: a replica that does not answer keeps
-the load that it last told, and whoever reads it decides how old is too old.
+Pure: what llama.cpp, vLLM, SGLang and Inferno itself (which can be a replica of another Inferno)
+publish goes in as text; `scraper` is who asks for it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import re
-import time
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import msgspec
-import structlog
 
-from inferno.gateway.endpoints import Endpoint, EndpointTable
-from inferno.gateway.upstream import UpstreamClient, UpstreamError
-
-LEAST_AGE = 2.0
-"""Seconds for which a llama.cpp replica is not asked again: it looks for clients that left when it
-has had nothing to tell for one second, and each question begins that second anew."""
-
-TIMEOUT = 1.0
-MAX_ANSWER_BYTES = 4 * 2**20
 MAX_LINES = 1000
-AT_ONCE = 32
-
-log = structlog.get_logger(__name__)
+"""Of those that matter, on one page."""
 
 
-class EndpointLoad(msgspec.Struct, frozen=True, kw_only=True):
-    """What an engine says of its load.
+@dataclass(frozen=True, slots=True)
+class EndpointLoad:
+    """How busy a model server is.
 
     Args:
-        at: when it said so (`time.monotonic`).
-        waiting: requests that wait in it.
+        waiting: requests that wait inside it.
         running: requests that it works on.
-        batch_size: requests that a step works on, on average since its start; None where unknown.
         kv_cache_usage: share of its cache that running requests take, 0 to 1; None where unknown.
-        max_lora: adapters that it can hold at once; 0 where unknown.
-        loras: adapters that it works with.
+        max_lora: adapters that it can hold at once; 0 for none.
+        loras: adapters that it works with now.
+        at: when it said so (`time.monotonic`).
         waiting_loras: adapters that waiting requests want.
+        batch_size: requests that a step works on, on average since its start; None where unknown.
     """
 
-    at: float
-    waiting: int = 0
-    running: int = 0
-    batch_size: float | None = None
+    waiting: int
+    running: int
     kv_cache_usage: float | None = None
     max_lora: int = 0
     loras: frozenset[str] = frozenset()
+    at: float = 0.0
     waiting_loras: frozenset[str] = frozenset()
+    batch_size: float | None = None
 
 
 WAITING = (
@@ -180,109 +165,3 @@ def cache_usage(slots: bytes) -> float | None:
     room = sum(slot.n_ctx for slot in found)
     taken = sum(slot.n_prompt_tokens for slot in found if slot.is_processing)
     return _share(taken / room) if room > 0 else None
-
-
-class Scraper:
-    """Asks replicas how loaded they are.
-
-    Args:
-        client: the HTTP client.
-        endpoints: the replicas.
-        timeout: seconds that one may take to answer.
-        clock: tells the time.
-    """
-
-    def __init__(
-        self,
-        client: UpstreamClient,
-        endpoints: EndpointTable,
-        *,
-        timeout: float = TIMEOUT,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.loads: dict[str, EndpointLoad] = {}
-        self._client = client
-        self._endpoints = endpoints
-        self._timeout = timeout
-        self._clock = clock
-        self._refreshing = asyncio.Lock()
-        self._asked: dict[str, float] = {}
-
-    async def refresh(self, max_age: float = LEAST_AGE) -> None:
-        """Ask every replica that was not asked within the last `max_age` seconds.
-
-        Callers at the same time share the answers. It takes no longer than one replica may take,
-        unless there are very many.
-        """
-        async with self._refreshing:
-            there = {e.name: e for line in self._endpoints.lines() for e in line.endpoints.values()}
-            for gone in self._asked.keys() - there.keys():
-                del self._asked[gone]
-                self.loads.pop(gone, None)
-            now = self._clock()
-            due = [
-                endpoint
-                for name, endpoint in there.items()
-                if now - self._asked.get(name, float("-inf")) >= max_age
-            ]
-            places = asyncio.Semaphore(AT_ONCE)
-            async with asyncio.TaskGroup() as tasks:
-                for endpoint in due:
-                    self._asked[endpoint.name] = now
-                    tasks.create_task(self._scrape(endpoint, places))
-
-    @asynccontextmanager
-    async def polling(self, interval: float) -> AsyncIterator[None]:
-        """Keep the loads fresh while the block runs.
-
-        Args:
-            interval: seconds between two rounds; see `LEAST_AGE`.
-        """
-        async with asyncio.TaskGroup() as tasks:
-            poller = tasks.create_task(self._poll(interval))
-            try:
-                yield
-            finally:
-                poller.cancel()
-
-    async def _poll(self, interval: float) -> None:
-        while True:
-            await self.refresh(interval)
-            await asyncio.sleep(interval)
-
-    async def _scrape(self, endpoint: Endpoint, places: asyncio.Semaphore) -> None:
-        """Ask one replica; one that does not answer keeps what it last said."""
-        try:
-            async with places:
-                load = await self._ask(endpoint)
-        except (UpstreamError, NotMetrics, ValueError) as error:
-            log.debug("scrape_failed", replica=endpoint.name, error=str(error))
-            return
-        self.loads[endpoint.name] = load
-
-    async def _ask(self, endpoint: Endpoint) -> EndpointLoad:
-        page = await self._get(endpoint, b"/metrics")
-        at = self._clock()
-        load = load_of(page.decode("utf-8", "replace"), at=at)
-        if load.kv_cache_usage is None and b"llamacpp:" in page:
-            with suppress(UpstreamError, NotMetrics):  # it may be switched off
-                usage = cache_usage(await self._get(endpoint, b"/slots"))
-                return msgspec.structs.replace(load, kv_cache_usage=usage)
-        return load
-
-    async def _get(self, endpoint: Endpoint, path: bytes) -> bytes:
-        """Return a body. Raises UpstreamError, or NotMetrics where the answer is a refusal."""
-        headers = [(b"authorization", endpoint.authorization)]
-        response = await self._client.request(
-            endpoint.address,
-            b"GET",
-            path,
-            headers,
-            b"",
-            response_timeout=self._timeout,
-            read_timeout=self._timeout,
-        )
-        async with response:
-            if response.status != 200:
-                raise NotMetrics(f"The replica answered {response.status}.")
-            return await response.read(MAX_ANSWER_BYTES)

@@ -70,9 +70,7 @@ def build(
 
     app.add_exception_handler(HTTPException, _refused)
     behind = Guard(Switch(app, mounts), access)
-    return Door(
-        behind, render=renderer(mounts), access_log=access_log, on_answer=on_answer
-    )
+    return Door(behind, render=renderer(mounts), access_log=access_log, on_answer=on_answer)
 
 
 def renderer(mounts: Sequence[Mount]) -> Render:

@@ -28,7 +28,7 @@ from inferno.telemetry.metrics import Distribution, Family, Measured, Value
 NAME = "custom_metrics"
 MAX_SERIES = 1000
 MAX_LABELS = 10
-RESERVED_PREFIXES = ("inferno_", "process_", "python_", "scrape_", "promhttp_", "go_")
+RESERVED_PREFIXES = ("inferno_", "inference_", "process_", "python_", "scrape_", "promhttp_", "go_")
 RESERVED_NAMES = frozenset({"up"})
 RESERVED_ENDINGS = ("_bucket", "_count", "_sum", "_created", "_info", "_total")
 RESERVED_LABELS = frozenset({"le", "quantile"})

@@ -74,7 +74,7 @@ def test_prometheus_text_says_what_was_measured() -> None:
 
 def test_openmetrics_says_the_same() -> None:
     page = render(MEASURED, "application/openmetrics-text").body.decode()
-    families = {family.name: family for family in read_openmetrics(page)}
+    families = {family.name: family for family in read_openmetrics(page)}  # type: ignore[no-untyped-call]
     assert {name: family.type for name, family in families.items()} == {
         "inferno_things": "counter",
         "inferno_size_bytes": "gauge",
