@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from prometheus_client.metrics_core import Metric
@@ -16,6 +16,7 @@ from tests.acceptance.access import NO_MODEL, as_caller, make_caller
 from tests.acceptance.clients import STREAM, connections
 from tests.acceptance.metrics import chat, scrape
 from tests.acceptance.platform import MODEL, Platform, wait_until
+from tests.acceptance.random_models import slow_model
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
@@ -146,46 +147,50 @@ def test_http_requests_are_counted_by_operation_and_status(platform: Platform) -
     assert after.value(name, **health) == before.value(name, **health) + 1
 
 
-def test_what_runs_and_waits_is_shown_while_it_does(start: Callable[..., Platform]) -> None:
-    platform = start(environment={"INFERNO_PARALLEL": "1"})
-    body = {"model": MODEL, "prompt": "Once", "max_tokens": 1500, **STREAM}
-    with connections(platform, "/v1/completions", [body] * 4) as opened:
-        opened[0].read_until(b"data: ")
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """A platform with a slow model of one slot, loaded."""
+    data = tmp_path_factory.mktemp("slow") / "data"
+    (data / "models").mkdir(parents=True)
+    (data / "models" / "slow.gguf").write_bytes(slow_model())
+    platform = Platform(data, environment=NO_MODEL)
+    try:
+        with platform.start().http() as client:
+            options = {"context_size": 8192, "parallel": 1}
+            client.post("/models/slow/load", json=options).raise_for_status()
+        yield platform
+    finally:
+        platform.kill()
+
+
+def test_what_runs_and_waits_is_shown_while_it_does(slow: Platform) -> None:
+    body = {"model": "slow", "prompt": "Once", "max_tokens": 7000, **STREAM}
+    with connections(slow, "/v1/completions", [body] * 4):
         wait_until(
-            lambda: scrape(platform).value("inferno_requests_waiting", model=MODEL) == 2,
+            lambda: scrape(slow).value("inferno_requests_waiting", model="slow") == 2,
             30,
             "nothing waited",
         )
-        seen = scrape(platform)
-    assert seen.value("inferno_requests_running", model=MODEL) == 2
+        wait_until(
+            lambda: 1 in scrape(slow).series("inferno_engine_requests_running").values(),
+            30,
+            "the engine never said that it works",
+        )
+        seen = scrape(slow)
+    assert seen.value("inferno_requests_running", model="slow") == 2
     ((replica, running),) = seen.series("inferno_replica_requests_running").items()
     assert running == 2
     labels = dict(replica)
-    assert labels["model"] == MODEL
+    assert labels["model"] == "slow"
     assert seen.value("inferno_replica_slots", **labels) == 1
-    # The engine was asked at some moment since the first of them began.
+    assert seen.value("inferno_engine_requests_running", **labels) == 1
+    assert seen.value("inferno_engine_batch_size", **labels) > 0
+    assert 0 < seen.value("inferno_engine_kv_cache_usage_ratio", **labels) <= 1
     assert seen.value("inferno_engine_metrics_age_seconds", **labels) < 30
-    assert seen.value("inferno_replicas", model=MODEL, phase="Ready") == 1
+    assert seen.value("inferno_replicas", model="slow", phase="Ready") == 1
     assert seen.value("inferno_loaded_models") == 1
-    assert seen.value("inferno_model_load_time_seconds", model=MODEL, backend="llama_cpp") > 0
-    assert seen.value("inferno_model_memory_bytes", model=MODEL) > 2**20
-
-
-def test_engines_say_how_busy_they_are(start: Callable[..., Platform]) -> None:
-    platform = start()
-    body = {"model": MODEL, "prompt": "Once", "max_tokens": 1900, **STREAM}
-    with connections(platform, "/v1/completions", [body] * 2) as opened:
-        for one in opened:
-            one.read_until(b"data: ")
-        wait_until(
-            lambda: sum(scrape(platform).series("inferno_engine_requests_running").values()) == 2,
-            30,
-            "the engine never said that it works on two",
-        )
-        seen = scrape(platform)
-    ((_, usage),) = seen.series("inferno_engine_kv_cache_usage_ratio").items()
-    assert 0 < usage <= 1
-    assert all(size > 0 for size in seen.series("inferno_engine_batch_size").values())
+    assert seen.value("inferno_model_load_time_seconds", model="slow", backend="llama_cpp") > 0
+    assert seen.value("inferno_model_memory_bytes", model="slow") > 2**20
 
 
 def test_refusals_are_counted_by_reason(start: Callable[..., Platform]) -> None:
