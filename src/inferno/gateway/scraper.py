@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import importlib
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
@@ -33,6 +35,7 @@ IDLE_SECONDS = 1.0
 TIMEOUT = 1.0
 MAX_ANSWER_BYTES = 4 * 2**20
 AT_ONCE = 32
+PARSER = "prometheus_client.parser"
 
 log = structlog.get_logger(__name__)
 
@@ -122,6 +125,8 @@ class Scraper:
             self._not_before[endpoint] = self._clock() + FRESH_SECONDS
         try:
             async with self._places:
+                if PARSER not in sys.modules:  # loading it takes longer than requests should wait
+                    await asyncio.to_thread(importlib.import_module, PARSER)
                 load = await self._load(endpoint)
         except (UpstreamError, NotMetrics) as error:
             log.debug("scrape_failed", endpoint=endpoint.name, error=str(error))
