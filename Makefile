@@ -74,11 +74,13 @@ $(VENV)/.development: pyproject.toml constraints.txt | $(BIN)/pip
 	@$(PIP_INSTALL) --editable '.[dev]'
 	@touch $@ $(VENV)/.runtime
 
-# The tests run against a Postgres and a Redis of their own, and curl is one of the clients.
+# The tests run against a Postgres and a Redis of their own, curl is one of the clients, and
+# prometheus brings promtool, which checks our metrics.
 packages:
 	@missing=; \
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null \
 		|| missing="$$missing postgresql"; \
 	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
 	command -v curl >/dev/null || missing="$$missing curl"; \
+	command -v promtool >/dev/null || missing="$$missing prometheus"; \
 	[ -z "$$missing" ] || { $(call debian,$$missing); }

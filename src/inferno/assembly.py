@@ -45,12 +45,14 @@ from inferno.data_dir import DataDir, write_private
 from inferno.engines import bundled, engine
 from inferno.gateway.directory import Directory
 from inferno.gateway.forwarding import Forwarder, Timeouts
+from inferno.gateway.gauges import Gauges
 from inferno.gateway.lines import LineTable
 from inferno.gateway.picking import Picker
 from inferno.gateway.pools import Pools
 from inferno.gateway.probing import Prober
 from inferno.gateway.residency import Limits, Residency
 from inferno.gateway.routing import Routes
+from inferno.gateway.scraper import Scraper
 from inferno.gateway.server_clients import ServerClients
 from inferno.gateway.upstream import UpstreamClient
 from inferno.identity import passwords
@@ -78,8 +80,16 @@ from inferno.storage.database import Database
 from inferno.storage.probe import DatabaseProbe
 from inferno.storage.resources import SqlResourceStore
 from inferno.storage.sealing import Sealer
-from inferno.telemetry import logs
+from inferno.telemetry import logs, otlp
 from inferno.telemetry.audit import AuditEvent, AuditTrail
+from inferno.telemetry.custom_metrics import CustomMetrics
+from inferno.telemetry.exposition import Exposition
+from inferno.telemetry.metrics import Source
+from inferno.telemetry.metrics_inferences import InferenceMetrics
+from inferno.telemetry.metrics_process import ProcessMetrics
+from inferno.telemetry.metrics_requests import RequestMetrics
+from inferno.telemetry.observability import Observability
+from inferno.telemetry.traces import Record, Tracer
 from inferno.tenancy.access import Access, TokenVerifier
 from inferno.tenancy.accounts import Accounts
 from inferno.tenancy.first_start import FirstCredentials, ensure_admin
@@ -124,6 +134,8 @@ def serve(settings: Settings) -> int:
     refuse_unsafe(settings)
     certificate(settings)
     Guard.of(settings.webhook_allow)
+    otlp.sampling_of(settings.trace_sampling, os.environ)
+    otlp.is_wanted(os.environ)
     logs.configure(format=settings.log_format, level=settings.log_level)
     with (
         DataDir(settings.data_dir) as data_dir,
@@ -268,12 +280,15 @@ async def platform(
         )
         hooks = await stack.enter_async_context(webhooks(settings, database, store, secret))
         runtime = await stack.enter_async_context(replicas(settings, data_dir, store, secret))
-        doors = await stack.enter_async_context(way_in(settings, database, accounts, secret))
+        requests = RequestMetrics()
+        doors = await stack.enter_async_context(
+            way_in(settings, database, accounts, secret, on_refusal=requests.refused)
+        )
         if first is not None:
             made = AuditEvent(action="platform.init", outcome="success", actor="platform")
             await doors.access.audit.append(made)
         services = await stack.enter_async_context(
-            data_plane(settings, database, store, secret, accounts, doors, hooks)
+            data_plane(settings, store, secret, accounts, doors, hooks, database, requests)
         )
         cluster = await cluster_api(store, runtime, doors.access, stop)
         async with asyncio.TaskGroup() as tasks:
@@ -321,7 +336,12 @@ class Doors:
 
 @asynccontextmanager
 async def way_in(
-    settings: Settings, database: Database, accounts: Accounts, secret: bytes
+    settings: Settings,
+    database: Database,
+    accounts: Accounts,
+    secret: bytes,
+    *,
+    on_refusal: Callable[[str], None],
 ) -> AsyncIterator[Doors]:
     """Wire identity, limits and audit, and keep the roster fresh while the block runs."""
     defaults = settings.default_limits
@@ -351,6 +371,7 @@ async def way_in(
         proxies=networks(settings.trusted_proxies),
         origins=settings.cors_origins,
         enabled=settings.auth,
+        on_refusal=on_refusal,
     )
     sessions = Sessions(
         accounts.users,
@@ -418,6 +439,7 @@ def open_doors(
                 version=__version__,
                 access_log=settings.access_log,
                 mounts=mounts,
+                on_answer=services.observability.requests.answering("management"),
             ),
             management_app.renderer(mounts),
             None,
@@ -555,12 +577,13 @@ async def replicas(
 @asynccontextmanager
 async def data_plane(
     settings: Settings,
-    database: Database,
     store: ResourceStore,
     secret: bytes,
     accounts: Accounts,
     doors: Doors,
     hooks: Webhooks,
+    database: Database,
+    requests: RequestMetrics,
 ) -> AsyncIterator[Services]:
     """Wire the gateway and keep its picture of the store fresh while the block runs."""
     lines = LineTable(max_waiting=settings.max_queue, picker=Picker.parse(settings.picker))
@@ -587,6 +610,8 @@ async def data_plane(
         interval=settings.probe_interval,
     )
     probe = DatabaseProbe(database)
+    scraper = Scraper(client, lines)
+    routes = Routes(directory, pools.named, pools.objectives)
     async with (
         closing(client),
         closing(server_clients),
@@ -594,8 +619,15 @@ async def data_plane(
         directory.following(),
         pools.following(),
         prober.probing(),
+        scraper.scraping(settings.scrape_interval),
+        observing(
+            settings,
+            database,
+            requests,
+            Gauges(directory, lines, scraper),
+            lambda model: model in directory.services or pools.has_name(model),
+        ) as observability,
     ):
-        routes = Routes(directory, pools.named, pools.objectives)
         forwarder = Forwarder(routes, residency, client, timeouts(settings))
         async with asyncio.TaskGroup() as tasks:
             idle = tasks.create_task(residency.unload_idle())
@@ -609,12 +641,18 @@ async def data_plane(
                 keys=accounts.keys,
                 overrides=accounts.overrides,
                 webhooks=hooks,
-                observers=(telling(hooks.outbox),),
                 default_limits=settings.default_limits,
                 default_max_tokens=settings.default_max_tokens,
                 max_body_bytes=settings.max_body_bytes,
                 readiness=Readiness(directory, probe),
                 version=__version__,
+                observability=observability,
+                observers=(
+                    observability.inferences,
+                    observability.tracer,
+                    telling(hooks.outbox),
+                ),
+                begin_trace=observability.tracer.begin,
             )
             idle.cancel()
 
@@ -628,6 +666,44 @@ def timeouts(settings: Settings) -> Timeouts:
         first_byte=settings.first_byte_timeout,
         idle=settings.stream_idle_timeout,
     )
+
+
+@asynccontextmanager
+async def observing(
+    settings: Settings,
+    database: Database,
+    requests: RequestMetrics,
+    gauges: Gauges,
+    is_known: Callable[[str], bool],
+) -> AsyncIterator[Observability]:
+    """Wire metrics and traces, and export traces while the block runs, where that is wanted.
+
+    OpenTelemetry's own variables say so; they are read here and by its exporter, nowhere else.
+    """
+    inferences = InferenceMetrics(is_known, max_names=settings.metrics_max_names)
+    process = ProcessMetrics(version=__version__)
+    custom = CustomMetrics(database)
+    sources: list[Source] = [inferences.measured, requests.measured, process.measured]
+    sinks: list[Callable[[Record], None]] = []
+    async with AsyncExitStack() as stack:
+        if otlp.is_wanted(os.environ):
+            exporter = otlp.OtlpExporter(otlp.Batching.of(os.environ), version=__version__)
+            await stack.enter_async_context(exporter.exporting())
+            sources.append(exporter.measured)
+            sinks.append(exporter)
+        await stack.enter_async_context(process.watching_the_loop())
+        yield Observability(
+            inferences=inferences,
+            requests=requests,
+            process=process,
+            custom=custom,
+            exposition=Exposition(sources, [gauges.measured, custom.measured]),
+            tracer=Tracer(
+                otlp.sampling_of(settings.trace_sampling, os.environ),
+                ring=settings.trace_ring,
+                sinks=sinks,
+            ),
+        )
 
 
 @asynccontextmanager

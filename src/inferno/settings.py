@@ -107,6 +107,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         log_format: `console`, `json`, or `auto` (console on a terminal).
         log_level: least severe level that is logged.
         access_log: log every request, not only those that fail.
+        trace_sampling: share of inferences that are traced, 0 to 1; 0 for none.
+        trace_ring: traces that are kept for `GET /traces`.
+        metrics_max_names: models, and tenants, that have metrics of their own.
         grace_period: how long running requests may take to finish at a shutdown.
         max_body_bytes: larger request bodies, and messages on WebSockets, are refused.
         max_streams_per_connection: inferences that may run at once on one WebSocket.
@@ -120,6 +123,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         first_byte_timeout: how long a streamed answer may take to begin; 0 for `request_timeout`.
         stream_idle_timeout: how long a streamed answer may pause; 0 for `request_timeout`.
         probe_interval: time between two looks at a model server that others run.
+        scrape_interval: time between two questions to such a server how loaded it is; 0 for none.
         picker: scorers that choose among replicas, with weights (`prefix=3,queue=2`).
         load_timeout: how long a model may take to load.
         default_max_tokens: generated tokens where the request names no maximum.
@@ -171,6 +175,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     log_format: Literal["auto", "console", "json"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     access_log: bool = False
+    trace_sampling: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    trace_ring: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 1000
+    metrics_max_names: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100
     grace_period: Seconds = 30.0
     max_body_bytes: Positive = 16 * 2**20
     max_streams_per_connection: Positive = 32
@@ -184,6 +191,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     first_byte_timeout: Seconds = 0.0
     stream_idle_timeout: Seconds = 120.0
     probe_interval: Annotated[float, msgspec.Meta(ge=0.1, le=1e9)] = 5.0
+    scrape_interval: Seconds = 0.25
     picker: str = "prefix=3,queue=2,kv-cache=2,in-flight=2,lora=2,session=4"
     load_timeout: Seconds = 120.0
     default_max_tokens: Positive = 512

@@ -171,7 +171,7 @@ def is_alive(process: psutil.Process) -> bool:
 
 def clean_environment() -> dict[str, str]:
     """Return this process's environment without settings of the platform's."""
-    return {k: v for k, v in os.environ.items() if not k.startswith(("INFERNO_", "XDG_"))}
+    return {k: v for k, v in os.environ.items() if not k.startswith(("INFERNO_", "XDG_", "OTEL_"))}
 
 
 def wait_until(

@@ -24,17 +24,19 @@ class TraceContext:
         span_id: of the inference, 8 bytes in hexadecimal.
         parent_id: of the caller's span; empty where the trace begins here.
         state: the caller's `tracestate`.
+        sampled: whether it is recorded; one that is not is passed on all the same.
     """
 
     trace_id: str
     span_id: str
     parent_id: str = ""
     state: str = ""
+    sampled: bool = True
 
     @property
     def traceparent(self) -> bytes:
         """The header that makes a replica's work part of the inference."""
-        return f"00-{self.trace_id}-{self.span_id}-01".encode("ascii")
+        return f"00-{self.trace_id}-{self.span_id}-0{self.sampled:d}".encode("ascii")
 
 
 @dataclass(slots=True)

@@ -77,6 +77,7 @@ class Call:
         journey: when what happened to it, filled in likewise.
         background: whether it gives way to calls that somebody waits for.
         traceparent: passed on, where the request is traced.
+        tracestate: likewise, where the caller sent one.
         destination: where it goes.
         streamed: whether an answer begins long before it is whole.
     """
@@ -90,6 +91,7 @@ class Call:
     journey: Journey = field(default_factory=Journey)
     background: bool = False
     traceparent: bytes | None = None
+    tracestate: bytes = b""
     destination: Destination | None = None
     streamed: bool = True
 
@@ -405,6 +407,8 @@ class Opening:
             headers.append((b"authorization", endpoint.authorization))
         if call.traceparent is not None:
             headers.append((b"traceparent", call.traceparent))
+            if call.tracestate:
+                headers.append((b"tracestate", call.tracestate))
         client = endpoint.client or self._forwarder.client
         return await client.request(
             endpoint.address,

@@ -46,9 +46,13 @@ SETTLING_SECONDS = 0.02
 """After a change, before the picture is drawn anew: changes come in crowds."""
 
 
+LINE_PREFIX = "pool:"
+"""Of the names of pools' lines; no model's name has a colon."""
+
+
 def line_name(namespace: str, pool: str) -> str:
-    """Return the name of a pool's line; no model's name has a colon."""
-    return f"pool:{namespace}/{pool}"
+    """Return the name of a pool's line."""
+    return f"{LINE_PREFIX}{namespace}/{pool}"
 
 
 class Pools:
@@ -115,6 +119,10 @@ class Pools:
             for task in minding:
                 task.cancel()
 
+    def has_name(self, model: str) -> bool:
+        """Return whether a model is to be had under that name in any namespace."""
+        return any(name == model for _, name in self.named)
+
     def _on_change(self, resource: Resource, gone: bool) -> None:
         self._stale.set()
 
@@ -157,7 +165,7 @@ class Pools:
         }
 
     def _known_lines(self) -> set[str]:
-        return {line.model for line in self._lines.lines() if line.model.startswith("pool:")}
+        return {line.model for line in self._lines.lines() if line.model.startswith(LINE_PREFIX)}
 
     def _draw_pool(self, pool: InferencePool, seen: dict[str, Endpoint]) -> str:
         """Bring one pool's line up to date, and return its name."""

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from inferno.core.errors import InfernoError, NotFound
 from inferno.tenancy.access import Access
-from inferno.web.door import Door, Render
+from inferno.web.door import Door, OnAnswer, Render
 from inferno.web.errors import MethodNotAllowed, headers_of, status_of
 from inferno.web.exchange import JSON_TYPE, Header
 
@@ -44,7 +44,12 @@ class Mount:
 
 
 def build(
-    *, access: Access, version: str, access_log: bool, mounts: Sequence[Mount] = ()
+    *,
+    access: Access,
+    version: str,
+    access_log: bool,
+    mounts: Sequence[Mount] = (),
+    on_answer: OnAnswer = lambda *_: None,
 ) -> ASGIApp:
     """Return the app.
 
@@ -53,6 +58,7 @@ def build(
         version: the platform's version.
         access_log: log every request, not only those that fail.
         mounts: other APIs on the control plane.
+        on_answer: told of each request when it is over.
     """
     started = time.monotonic()
     app = FastAPI(title="Inferno management API", version=version, docs_url=None, redoc_url=None)
@@ -64,7 +70,7 @@ def build(
 
     app.add_exception_handler(HTTPException, _refused)
     behind = Guard(Switch(app, mounts), access)
-    return Door(behind, render=renderer(mounts), access_log=access_log)
+    return Door(behind, render=renderer(mounts), access_log=access_log, on_answer=on_answer)
 
 
 def renderer(mounts: Sequence[Mount]) -> Render:

@@ -54,7 +54,12 @@ def build(
     elsewhere = Endpoint(Operation("", "", nothing_here, ""), services)
     router = Router(routes, redirect_slashes=False, default=elsewhere)
     dispatch = Dispatch(endpoints, RefusedMethods(router, services.access))
-    return Door(dispatch, render=render, access_log=access_log)
+    return Door(
+        dispatch,
+        render=render,
+        access_log=access_log,
+        on_answer=services.observability.requests.answering("inference"),
+    )
 
 
 async def no_handshake(exchange: Visited, _: Services) -> None:

@@ -16,6 +16,7 @@ from inferno.gateway.directory import Directory, shutting_down
 from inferno.gateway.forwarding import Forwarder
 from inferno.gateway.residency import Residency
 from inferno.server.readiness import Readiness
+from inferno.telemetry.observability import Observability
 from inferno.tenancy.access import Access, Visit, require
 from inferno.tenancy.keys import Keys
 from inferno.tenancy.overrides import Overrides
@@ -48,6 +49,7 @@ class Services:
         max_body_bytes: largest request body.
         readiness: whether the platform should be sent requests.
         version: the platform's version.
+        observability: what is counted, measured and traced.
         observers: told of each inference when it is over.
         begin_trace: says where a request stands in a trace; None where it is not traced.
         started: monotonic time of the start, in seconds.
@@ -67,6 +69,7 @@ class Services:
     max_body_bytes: int
     readiness: Readiness
     version: str
+    observability: Observability
     observers: Sequence[Observer] = ()
     begin_trace: Callable[[Scope], TraceContext | None] = lambda _: None
     started: float = field(default_factory=time.monotonic)
@@ -173,6 +176,7 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request. Whoever is not let in is told before its body is read."""
         services, operation = self._services, self._operation
+        scope["state"]["operation"] = operation.path
         limit = services.max_body_bytes
         if self._notices is not None:
             scope["state"]["notices"] = self._notices

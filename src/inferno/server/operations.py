@@ -12,8 +12,10 @@ from inferno.server import (
     completions,
     embeddings,
     inference,
+    metrics,
     models,
     service,
+    traces,
     webhooks,
 )
 from inferno.server.operation import Operation
@@ -24,6 +26,7 @@ from inferno.server.types import (
     InferenceRequest,
     LoadRequest,
 )
+from inferno.telemetry.custom_metrics import Report
 from inferno.tenancy.types import ApiKeyChange, NewUser, UserChange
 from inferno.webhooks.types import NewSecret, NewWebhook, WebhookChange
 
@@ -32,10 +35,13 @@ READ = Permission.READ_MODELS
 WRITE = Permission.WRITE_MODELS
 USERS = Permission.MANAGE_USERS
 AUDIT = Permission.VIEW_AUDIT_LOGS
+WATCH = Permission.READ_METRICS
+CONFIGURE = Permission.WRITE_CONFIG
 
 COMPLETION = "A completion with its usage, or Server-Sent Events of its pieces."
 EVENTS = "Server-Sent Events, each one JSON object."
 HTML = "HTML."
+METRICS = "Prometheus' text format, or OpenMetrics."
 
 # fmt: off
 OPENAI = (
@@ -139,6 +145,20 @@ WEBHOOKS = (
               "List a webhook's deliveries.", needs=INFER),
 )
 """Seed 001's webhooks; they are served under `/v1` too."""
+
+OBSERVABILITY = (
+    Operation("GET", "/metrics", metrics.metrics,
+              "What the platform measures.", responses=METRICS, needs=WATCH),
+    Operation("GET", "/metrics/json", metrics.metrics_json,
+              "What the platform measures, as JSON.", needs=WATCH),
+    Operation("GET", "/metrics/snapshot", metrics.snapshot,
+              "The figures to see first.", needs=WATCH),
+    Operation("POST", "/metrics/custom", metrics.report,
+              "Report a metric of your own.", Report, needs=CONFIGURE),
+    Operation("DELETE", "/metrics/custom/{name}", metrics.delete,
+              "Forget a metric of your own.", needs=CONFIGURE),
+    Operation("GET", "/traces", traces.traces, "The latest traces.", needs=WATCH),
+)
 # fmt: on
 
 
@@ -148,4 +168,4 @@ def operations() -> list[Operation]:
     Routes are tried in this order.
     """
     versioned = [dataclasses.replace(o, path=f"/v1{o.path}") for o in (*NATIVE, *WEBHOOKS)]
-    return [*OPENAI, *NATIVE, *ROOT, *versioned, *AUTH, *WEBHOOKS]
+    return [*OPENAI, *NATIVE, *ROOT, *versioned, *AUTH, *WEBHOOKS, *OBSERVABILITY]

@@ -68,7 +68,7 @@ async def passed_through(
     if not services.forwarder.routes.any_named:
         return False
     head: Head = decode_body(_heads, body)
-    destination = destination_of(services, exchange.scope, exchange.visit, head.model)
+    destination = destination_of(services, exchange.scope, exchange.visit, head.model, operation)
     if not destination.is_relayed:
         return False
     exchange.require_streaming(head.stream)

@@ -57,7 +57,7 @@ async def serving(
         ClientDisconnected: the client left.
     """
     visit = exchange.visit
-    destination = to or destination_of(services, exchange.scope, visit, calls[0].model)
+    destination = to or destination_of(services, exchange.scope, visit, calls[0].model, operation)
     for call in calls:
         call.destination = destination
     if destination.route.pool:
@@ -70,21 +70,29 @@ async def serving(
         inference.error = exchange.failure
 
 
-def destination_of(services: Services, scope: Scope, visit: Visit, model: str) -> Destination:
-    """Return where a request for a model goes.
+def destination_of(
+    services: Services, scope: Scope, visit: Visit, model: str, operation: Operation
+) -> Destination:
+    """Return where a request for a model goes; observers are told of one that goes nowhere.
 
     Args:
         services: the platform's.
         scope: of the request; its headers may say more of where it is to go.
         visit: who asked.
         model: what was asked for.
+        operation: what it is to do.
 
     Raises:
         ModelNotFound: nothing of that name in the caller's reach.
         NoValidTarget: the name is reserved.
         InvalidRequest: a header is wrong.
     """
-    return services.forwarder.routes.choose(model, caller_of(scope, visit.principal))
+    try:
+        return services.forwarder.routes.choose(model, caller_of(scope, visit.principal))
+    except InfernoError:
+        call = Call(model, b"", b"", scope["state"]["request_id"])
+        with Observed(services, scope, visit, [call], operation, streamed=False):
+            raise
 
 
 def caller_of(scope: Scope, principal: Principal) -> Caller:
@@ -169,6 +177,7 @@ class Observed:
             call.background = inference.background
             if inference.trace is not None:
                 call.traceparent = inference.trace.traceparent
+                call.tracestate = inference.trace.state.encode("ascii")
         return inference
 
     def __exit__(

@@ -322,7 +322,9 @@ class Connection:
             require(visit.principal, Permission.WRITE_CONFIG)
         call = call_for(message, self._services, stream.request_id)
         stream.tally = call.tally
-        call.destination = destination_of(self._services, scope, visit, call.model)
+        call.destination = destination_of(
+            self._services, scope, visit, call.model, "text_completion"
+        )
         await self._services.access.reserve(scope, visit, [call.tally])
         more: dict[str, Any] = {}
         with Observed(self._services, scope, visit, [call], "text_completion", streamed=streamed):

@@ -12,6 +12,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Double,
     ForeignKey,
     Index,
     Integer,
@@ -259,6 +260,22 @@ webhook_model_states = Table(
     PrimaryKeyConstraint("model"),
 )
 """What subscribers were last told of each model."""
+
+custom_metrics = Table(
+    "custom_metrics",
+    metadata,
+    Column("name", String(128), nullable=False, comment="without a counter's _total"),
+    Column("labels_hash", String(64), nullable=False, comment="SHA-256, hexadecimal"),
+    Column("labels", JSON, nullable=False),
+    Column("kind", String(16), nullable=False, comment="gauge, counter or histogram"),
+    Column("help", String(256), nullable=False),
+    Column("value", Double, nullable=False, comment="of a histogram, the sum"),
+    Column("bounds", JSON, nullable=False, comment="of a histogram's buckets"),
+    Column("counts", JSON, nullable=False, comment="observations in each bucket"),
+    Column("updated_at", String(32), nullable=False),
+    PrimaryKeyConstraint("name", "labels_hash"),
+)
+"""Metrics that operators' own programs report."""
 
 meta = Table(
     "meta",

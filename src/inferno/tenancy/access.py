@@ -9,7 +9,7 @@ import base64
 import binascii
 import hashlib
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Protocol, Self
 
@@ -102,6 +102,8 @@ class Access:
         proxies: whose `X-Forwarded-For` is believed.
         origins: web origins whose pages may call, beside our own.
         enabled: whether callers need credentials at all.
+        on_refusal: told of each refusal by its reason: a limit's name, `authentication`,
+            `permission`.
     """
 
     def __init__(
@@ -116,6 +118,7 @@ class Access:
         proxies: Sequence[Network],
         origins: Sequence[str],
         enabled: bool,
+        on_refusal: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.roster = roster
         self.tokens = tokens
@@ -127,6 +130,7 @@ class Access:
         self._minute = 0
         self._limited: set[tuple[str, str]] = set()
         self.enabled = enabled
+        self._on_refusal = on_refusal
         self._origins = tuple(origins)
 
     async def enter(self, scope: Scope, badge: Badge | None = None) -> Visit:
@@ -280,6 +284,7 @@ class Access:
             Refused: the address has guessed too often.
         """
         await self.knock(scope)
+        self._on_refusal("authentication")
         self.audit.note(
             AuditEvent(
                 action="authenticate",
@@ -293,6 +298,7 @@ class Access:
 
     def note_denial(self, scope: Scope, visit: Visit, error: PermissionDenied) -> None:
         """Record that a caller was refused what it may not do."""
+        self._on_refusal("permission")
         reason = error.details.get("permission", type(error).__name__)
         self._note(scope, visit.principal, visit.address, "permission", reason)
 
@@ -307,6 +313,7 @@ class Access:
         if minute != self._minute:
             self._minute, self._limited = minute, set()
         limit = str(refused.details["limit"])
+        self._on_refusal(limit)
         caller = principal.limit_subject if principal is not None else limit_subject(address)
         if (caller, limit) not in self._limited and len(self._limited) < MAX_LIMITED:
             self._limited.add((caller, limit))

@@ -27,6 +27,9 @@ HEADS = frozenset({"http.response.start", "websocket.accept"})
 Render = Callable[[InfernoError, Scope], tuple[int, list[Header], bytes]]
 """Turns an error into status, headers and body of the API's own envelope."""
 
+OnAnswer = Callable[[Scope, int, float], None]
+"""Told of each request when it is over: its scope, the status and how long it took in seconds."""
+
 SECURITY_HEADERS: tuple[Header, ...] = (
     (b"api-version", b"1.0"),
     (b"x-content-type-options", b"nosniff"),
@@ -128,12 +131,21 @@ class Door:
         app: what is behind the door.
         render: the API's error envelope.
         access_log: log every request, not only those that fail.
+        on_answer: told of each request when it is over: status and seconds.
     """
 
-    def __init__(self, app: ASGIApp, *, render: Render, access_log: bool) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        render: Render,
+        access_log: bool,
+        on_answer: OnAnswer = lambda *_: None,
+    ) -> None:
         self._app = app
         self._render = render
         self._access_log = access_log
+        self._on_answer = on_answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or one WebSocket; lifespan messages pass through."""
@@ -162,8 +174,11 @@ class Door:
             log.exception("unexpected_error", request_id=request_id, path=scope["path"])
             error = InfernoError("An internal error occurred; the log has it under the request id.")
             error.__cause__ = unknown
-        if error is not None:
-            await self._refuse(error, scope, outward)
+        try:
+            if error is not None:
+                await self._refuse(error, scope, outward)
+        finally:
+            self._on_answer(scope, outward.status, time.perf_counter() - begun)
         if error is not None or self._access_log:
             self._log(scope, outward.status, time.perf_counter() - begun, error)
 

@@ -1,0 +1,1 @@
+"""What counting and tracing an inference costs on the event loop."""
