@@ -26,6 +26,8 @@ import uvloop
 from starlette.types import ASGIApp
 
 from inferno import welcome
+from inferno.batches.batching import Batching
+from inferno.batches.types import Bounds as BatchBounds
 from inferno.cluster import kinds, node
 from inferno.cluster.app import ClusterApi
 from inferno.cluster.calls import PREFIX as CLUSTER_PREFIX
@@ -65,6 +67,7 @@ from inferno.runtimes.keys import replica_key
 from inferno.runtimes.local import LocalRuntime
 from inferno.runtimes.replica import Timings
 from inferno.server import app as inference_app
+from inferno.server.batch_items import BatchItems
 from inferno.server.errors import render as inference_render
 from inferno.server.inference_events import telling
 from inferno.server.operation import Services
@@ -270,8 +273,15 @@ async def platform(
         if first is not None:
             made = AuditEvent(action="platform.init", outcome="success", actor="platform")
             await doors.access.audit.append(made)
+        batches = Batching.over(
+            database,
+            batch_bounds(settings),
+            holder=f"{socket.gethostname()}:{data_dir.path}",
+            outbox=hooks.outbox,
+            check_url=hooks.outbox.guard.check_url,
+        )
         services = await stack.enter_async_context(
-            data_plane(settings, store, secret, accounts, doors, hooks)
+            data_plane(settings, store, secret, accounts, doors, hooks, batches)
         )
         cluster = await cluster_api(store, runtime, doors.access, stop)
         async with asyncio.TaskGroup() as tasks:
@@ -306,6 +316,7 @@ async def cluster_api(
 async def drain_at(stop: asyncio.Event, services: Services) -> None:
     """Wait for the end, and tell those who wait for a model that it will not come."""
     await stop.wait()
+    services.batches.drain()
     services.directory.drain()
 
 
@@ -550,6 +561,21 @@ async def replicas(
         yield runtime
 
 
+def batch_bounds(settings: Settings) -> BatchBounds:
+    """Return what callers may hand in as batches, and how those are worked on."""
+    return BatchBounds(
+        items=settings.max_batch_items,
+        file_bytes=settings.max_file_bytes,
+        tenant_bytes=settings.max_tenant_bytes,
+        active=settings.max_active_batches,
+        in_flight=settings.batch_concurrency,
+        attempts=settings.batch_attempts,
+        window=settings.batch_window,
+        retention=settings.batch_retention,
+        grace=settings.grace_period,
+    )
+
+
 @asynccontextmanager
 async def data_plane(
     settings: Settings,
@@ -558,6 +584,7 @@ async def data_plane(
     accounts: Accounts,
     doors: Doors,
     hooks: Webhooks,
+    batches: Batching,
 ) -> AsyncIterator[Services]:
     """Wire the gateway and keep its picture of the store fresh while the block runs."""
     lines = LineTable(max_waiting=settings.max_queue, picker=Picker.parse(settings.picker))
@@ -594,7 +621,7 @@ async def data_plane(
         forwarder = Forwarder(routes, residency, client, timeouts(settings))
         async with asyncio.TaskGroup() as tasks:
             idle = tasks.create_task(residency.unload_idle())
-            yield Services(
+            services = Services(
                 directory=directory,
                 residency=residency,
                 forwarder=forwarder,
@@ -605,11 +632,14 @@ async def data_plane(
                 overrides=accounts.overrides,
                 webhooks=hooks,
                 observers=(telling(hooks.outbox),),
+                batches=batches.desk,
                 default_limits=settings.default_limits,
                 default_max_tokens=settings.default_max_tokens,
                 max_body_bytes=settings.max_body_bytes,
                 version=__version__,
             )
+            async with batches.runner(BatchItems(services)).working():
+                yield services
             idle.cancel()
 
 
