@@ -26,6 +26,8 @@ import uvloop
 from starlette.types import ASGIApp
 
 from inferno import welcome
+from inferno.batches.batching import Batching
+from inferno.batches.types import Bounds as BatchBounds
 from inferno.cluster import kinds, node
 from inferno.cluster.app import ClusterApi
 from inferno.cluster.calls import PREFIX as CLUSTER_PREFIX
@@ -67,6 +69,7 @@ from inferno.runtimes.keys import replica_key
 from inferno.runtimes.local import LocalRuntime
 from inferno.runtimes.replica import Timings
 from inferno.server import app as inference_app
+from inferno.server.batch_items import BatchItems
 from inferno.server.errors import render as inference_render
 from inferno.server.inference_events import telling
 from inferno.server.operation import Services
@@ -287,8 +290,15 @@ async def platform(
         if first is not None:
             made = AuditEvent(action="platform.init", outcome="success", actor="platform")
             await doors.access.audit.append(made)
+        batches = Batching.over(
+            database,
+            batch_bounds(settings),
+            holder=f"{socket.gethostname()}:{data_dir.path}",
+            outbox=hooks.outbox,
+            check_url=hooks.outbox.guard.check_url,
+        )
         services = await stack.enter_async_context(
-            data_plane(settings, store, secret, accounts, doors, hooks, database, requests)
+            data_plane(settings, store, secret, accounts, doors, hooks, database, requests, batches)
         )
         cluster = await cluster_api(store, runtime, doors.access, stop)
         async with asyncio.TaskGroup() as tasks:
@@ -323,6 +333,7 @@ async def cluster_api(
 async def drain_at(stop: asyncio.Event, services: Services) -> None:
     """Wait for the end, and tell those who wait for a model that it will not come."""
     await stop.wait()
+    services.batches.drain()
     services.directory.drain()
 
 
@@ -574,6 +585,21 @@ async def replicas(
         yield runtime
 
 
+def batch_bounds(settings: Settings) -> BatchBounds:
+    """Return what callers may hand in as batches, and how those are worked on."""
+    return BatchBounds(
+        items=settings.max_batch_items,
+        file_bytes=settings.max_file_bytes,
+        tenant_bytes=settings.max_tenant_bytes,
+        active=settings.max_active_batches,
+        in_flight=settings.batch_concurrency,
+        attempts=settings.batch_attempts,
+        window=settings.batch_window,
+        retention=settings.batch_retention,
+        grace=settings.grace_period,
+    )
+
+
 @asynccontextmanager
 async def data_plane(
     settings: Settings,
@@ -584,6 +610,7 @@ async def data_plane(
     hooks: Webhooks,
     database: Database,
     requests: RequestMetrics,
+    batches: Batching,
 ) -> AsyncIterator[Services]:
     """Wire the gateway and keep its picture of the store fresh while the block runs."""
     lines = LineTable(max_waiting=settings.max_queue, picker=Picker.parse(settings.picker))
@@ -631,7 +658,7 @@ async def data_plane(
         forwarder = Forwarder(routes, residency, client, timeouts(settings))
         async with asyncio.TaskGroup() as tasks:
             idle = tasks.create_task(residency.unload_idle())
-            yield Services(
+            services = Services(
                 directory=directory,
                 residency=residency,
                 forwarder=forwarder,
@@ -641,6 +668,7 @@ async def data_plane(
                 keys=accounts.keys,
                 overrides=accounts.overrides,
                 webhooks=hooks,
+                batches=batches.desk,
                 default_limits=settings.default_limits,
                 default_max_tokens=settings.default_max_tokens,
                 max_body_bytes=settings.max_body_bytes,
@@ -654,6 +682,8 @@ async def data_plane(
                 ),
                 begin_trace=observability.tracer.begin,
             )
+            async with batches.runner(BatchItems(services)).working():
+                yield services
             idle.cancel()
 
 

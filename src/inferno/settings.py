@@ -135,6 +135,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             public internet.
         webhook_timeout: how long a receiver of a webhook may take to answer.
         max_webhooks: subscriptions that a tenant may have.
+        max_batch_items: requests of one batch.
+        max_file_bytes: larger files, and batches uploaded as JSON lines, are refused.
+        max_tenant_bytes: what the files and batches of a tenant may take together.
+        max_active_batches: batches of a tenant that are not finished.
+        batch_concurrency: requests of batches that are worked on, or wait for a replica, at once.
+        batch_attempts: tries at a request of a batch that fails for a reason that may pass.
+        batch_window: how long a batch may take; what is not answered by then is given up.
+        batch_retention: how long finished batches are kept; 0 for ever.
         bundled_model: whether the bundled model is served.
         gpu_layers: engine default, see `ModelSettings`.
         context_size: engine default, see `ModelSettings`.
@@ -202,6 +210,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     webhook_allow: list[str] = []
     webhook_timeout: Annotated[float, msgspec.Meta(gt=0, le=300)] = 30.0
     max_webhooks: NotNegative = 20
+    max_batch_items: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] = 100_000
+    max_file_bytes: Positive = 200 * 2**20
+    max_tenant_bytes: Positive = 10 * 2**30
+    max_active_batches: Positive = 100
+    batch_concurrency: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 64
+    batch_attempts: Annotated[int, msgspec.Meta(ge=1, le=100)] = 5
+    batch_window: Annotated[int, msgspec.Meta(ge=1, le=10**9)] = 86_400
+    batch_retention: Annotated[int, msgspec.Meta(ge=0, le=10**9)] = 2_592_000
     bundled_model: bool = True
     gpu_layers: Annotated[int, msgspec.Meta(ge=-1)] | None = None
     context_size: Positive | None = None

@@ -9,11 +9,11 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
-from typing import Any
+from contextlib import closing, contextmanager, suppress
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
-from inferno.cli.errors import CommandFailed
+from inferno.cli.errors import CommandFailed, Refused, Unreachable
 from inferno.version import __version__
 
 CONNECT_TIMEOUT = 10.0
@@ -54,6 +54,18 @@ class Client:
         """Return the JSON answer of a DELETE."""
         return self._call("DELETE", path, None)
 
+    def upload(self, path: str, file: BinaryIO, size: int, headers: Mapping[str, str]) -> Any:
+        """POST a file as it is read, and return the JSON answer."""
+        sent = {"Content-Length": str(size), **headers}
+        with self._sent("POST", path, file, sent) as response:
+            return _json(response.read(), self.url + path)
+
+    @contextmanager
+    def download(self, path: str, accept: str) -> Iterator[http.client.HTTPResponse]:
+        """GET something large, to be read piece by piece in the block."""
+        with self._sent("GET", path, None, {"Accept": accept}) as response:
+            yield response
+
     @contextmanager
     def events(self, path: str, body: Any) -> Iterator[Iterator[Any]]:
         """POST and yield the JSON values of the event stream, up to `[DONE]`.
@@ -67,29 +79,34 @@ class Client:
         self, method: str, path: str, body: Any, headers: Mapping[str, str] | None = None
     ) -> Any:
         with self._response(method, path, body, headers) as response:
-            text = response.read()
-        try:
-            return json.loads(text)
-        except ValueError:
-            raise CommandFailed(f"{self.url}{path} did not answer with JSON") from None
+            return _json(response.read(), self.url + path)
 
     @contextmanager
     def _response(
         self, method: str, path: str, body: Any, headers: Mapping[str, str] | None = None
     ) -> Iterator[http.client.HTTPResponse]:
         """Send a request and yield the response if it is a success."""
+        content = None if body is None else json.dumps(body).encode()
+        kind = {} if content is None else {"Content-Type": "application/json"}
+        with self._sent(method, path, content, {**kind, **(headers or {})}) as response:
+            yield response
+
+    @contextmanager
+    def _sent(
+        self, method: str, path: str, content: bytes | BinaryIO | None, headers: Mapping[str, str]
+    ) -> Iterator[http.client.HTTPResponse]:
         try:
             with closing(self._connect()) as connection:
-                content = None if body is None else json.dumps(body).encode()
                 target = self._parts.path.rstrip("/") + path
-                sent = {**self._headers(content), **(headers or {})}
-                connection.request(method, target, content, sent)
+                # A server that refuses what is sent may answer, and close, before it has read all.
+                with suppress(BrokenPipeError, ConnectionResetError):
+                    connection.request(method, target, content, self._headers(headers))
                 with closing(connection.getresponse()) as response:
                     if response.status >= 400:
                         raise _failure(response)
                     yield response
         except (OSError, http.client.HTTPException) as error:
-            raise CommandFailed(f"{self.url}: {_reason(error)}") from None
+            raise Unreachable(f"{self.url}: {_reason(error)}") from None
 
     def _connect(self) -> http.client.HTTPConnection:
         secure = self._parts.scheme == "https"
@@ -106,13 +123,18 @@ class Client:
         except ValueError:
             raise CommandFailed(f"'{self.url}' has no valid port", exit_code=2) from None
 
-    def _headers(self, content: bytes | None) -> dict[str, str]:
-        headers = {"User-Agent": f"inferno-cli/{__version__}"}
-        if content is not None:
-            headers["Content-Type"] = "application/json"
+    def _headers(self, more: Mapping[str, str]) -> dict[str, str]:
+        headers = {"User-Agent": f"inferno-cli/{__version__}", **more}
         if self._api_key:
             headers["Authorization"] = f"Bearer {self._api_key}"
         return headers
+
+
+def _json(text: bytes, url: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise CommandFailed(f"{url} did not answer with JSON") from None
 
 
 def _reason(error: OSError | http.client.HTTPException) -> str:
@@ -158,7 +180,7 @@ def _failure(response: http.client.HTTPResponse) -> CommandFailed:
     message = error_message(body) or f"the server answered {response.status} {response.reason}"
     if response.status == http.HTTPStatus.UNAUTHORIZED:
         message = f"{message.rstrip('.')} (give a key with INFERNO_API_KEY)"
-    return CommandFailed(message)
+    return Refused(message, status=response.status)
 
 
 def error_message(body: Any) -> str | None:

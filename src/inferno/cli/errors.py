@@ -19,3 +19,20 @@ class CommandFailed(Exception):
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it (128 + SIGINT)."""
+
+
+class Unreachable(CommandFailed):
+    """The server does not answer, or broke off; it may be back in a while."""
+
+
+class Refused(CommandFailed):
+    """The server answered with an error.
+
+    Args:
+        message: what it said.
+        status: of the answer.
+    """
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status

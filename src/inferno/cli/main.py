@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from inferno.cli import models, resources, run, security, serve
+from inferno.cli import batch, models, resources, run, security, serve
 from inferno.cli.errors import CommandFailed
 from inferno.core.errors import InfernoError
 from inferno.version import __version__
@@ -31,6 +31,7 @@ app.command("get")(resources.get)
 app.command("delete")(resources.delete)
 app.command("kubeconfig")(resources.kubeconfig)
 app.add_typer(models.app, name="models")
+app.add_typer(batch.app, name="batch")
 app.add_typer(security.app, name="security")
 
 

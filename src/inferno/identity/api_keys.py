@@ -61,12 +61,14 @@ class KeyRing:
     ) -> None:
         self._clock = clock
         self._keys: dict[bytes, KnownKey] = {}
+        self._by_id: dict[str, KnownKey] = {}
         self.last_used: dict[str, float] = {}
         self.replace(keys)
 
     def replace(self, keys: Iterable[KnownKey]) -> None:
         """Know just these keys from now on."""
         self._keys = {key.digest: key for key in keys}
+        self._by_id = {key.principal.credential_id: key for key in self._keys.values()}
 
     def find(self, key: bytes) -> Principal | None:
         """Return whom a key stands for, or None where it is unknown or has expired."""
@@ -82,6 +84,14 @@ class KeyRing:
             return None
         self.last_used[known.principal.credential_id] = now
         return known.principal
+
+    def holder_of(self, key_id: str) -> Principal | None:
+        """Return whom a key stands for that is neither disabled nor revoked, or None.
+
+        It may have expired: what was handed in with it before goes on.
+        """
+        known = self._by_id.get(key_id)
+        return None if known is None else known.principal
 
     def take_last_used(self) -> dict[str, float]:
         """Return when keys were last used, by key id, since this was last asked."""

@@ -58,7 +58,14 @@ OPENAI_TYPES: dict[type[InfernoError], tuple[str, str | None]] = {
 }
 """OpenAI's `type` and `code`."""
 
-OPENAI_PATHS = ("/v1/chat/", "/v1/completions", "/v1/embeddings", "/v1/models")
+OPENAI_PATHS = (
+    "/v1/chat/",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/models",
+    "/v1/files",
+    "/v1/batches",
+)
 NATIVE_ENDINGS = ("/load", "/unload")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
+from inferno.batches.desk import Desk
 from inferno.core.errors import PermissionDenied
 from inferno.core.inferences import Journey, Observer, TraceContext
 from inferno.core.tenancy import LimitPolicy, Permission
@@ -44,6 +45,7 @@ class Services:
         keys: their keys.
         overrides: limits of roles and tenants.
         webhooks: tells callers' own addresses of events.
+        batches: takes batches in, and has uploaded files.
         default_limits: limits where nothing else is said.
         default_max_tokens: generated tokens where a request names no maximum.
         max_body_bytes: largest request body.
@@ -64,6 +66,7 @@ class Services:
     keys: Keys
     overrides: Overrides
     webhooks: Webhooks
+    batches: Desk
     default_limits: LimitPolicy
     default_max_tokens: int
     max_body_bytes: int

@@ -8,16 +8,20 @@ from inferno.core.tenancy import LimitOverrides, Permission
 from inferno.server import (
     audit,
     auth,
+    batches,
     chat,
     completions,
     embeddings,
+    files,
     inference,
     metrics,
     models,
+    openai_batches,
     service,
     traces,
     webhooks,
 )
+from inferno.server.openai_batches import OpenAIBatchRequest
 from inferno.server.operation import Operation
 from inferno.server.types import (
     ChatRequest,
@@ -159,6 +163,41 @@ OBSERVABILITY = (
               "Forget a metric of your own.", needs=CONFIGURE),
     Operation("GET", "/traces", traces.traces, "The latest traces.", needs=WATCH),
 )
+
+BATCHES = (
+    Operation("POST", "/batch", batches.create_batch,
+              "Hand in many requests.", batches.BatchRequest, "The batch's id.", needs=INFER),
+    Operation("GET", "/batch", batches.list_batches, "List batches.", needs=INFER),
+    Operation("GET", "/batch/{batch_id}", batches.get_batch,
+              "How a batch stands.", needs=INFER),
+    Operation("GET", "/batch/{batch_id}/results", batches.get_results,
+              "What came of a batch's requests.", needs=INFER),
+    Operation("POST", "/batch/{batch_id}/cancel", batches.cancel_batch,
+              "Cancel a batch.", needs=INFER),
+    Operation("DELETE", "/batch/{batch_id}", batches.delete_batch,
+              "Delete a batch that has ended.", needs=INFER),
+)
+"""Seed 001's batches, and what belongs to them; they are served under `/v1` too."""
+
+OPENAI_BATCHES = (
+    Operation("POST", "/v1/files", files.create_file,
+              "Upload a file (OpenAI): a form with 'file' and 'purpose'.", needs=INFER),
+    Operation("GET", "/v1/files", files.list_files, "List files (OpenAI).", needs=INFER),
+    Operation("GET", "/v1/files/{file_id}", files.get_file,
+              "Describe a file (OpenAI).", needs=INFER),
+    Operation("DELETE", "/v1/files/{file_id}", files.delete_file,
+              "Delete a file (OpenAI).", needs=INFER),
+    Operation("GET", "/v1/files/{file_id}/content", files.get_content,
+              "Read a file (OpenAI).", responses="The file.", needs=INFER),
+    Operation("POST", "/v1/batches", openai_batches.create_batch,
+              "Hand in a file of requests (OpenAI).", OpenAIBatchRequest, needs=INFER),
+    Operation("GET", "/v1/batches", openai_batches.list_batches,
+              "List batches (OpenAI).", needs=INFER),
+    Operation("GET", "/v1/batches/{batch_id}", openai_batches.get_batch,
+              "How a batch stands (OpenAI).", needs=INFER),
+    Operation("POST", "/v1/batches/{batch_id}/cancel", openai_batches.cancel_batch,
+              "Cancel a batch (OpenAI).", needs=INFER),
+)
 # fmt: on
 
 
@@ -167,5 +206,8 @@ def operations() -> list[Operation]:
 
     Routes are tried in this order.
     """
-    versioned = [dataclasses.replace(o, path=f"/v1{o.path}") for o in (*NATIVE, *WEBHOOKS)]
-    return [*OPENAI, *NATIVE, *ROOT, *versioned, *AUTH, *WEBHOOKS, *OBSERVABILITY]
+    versioned = [
+        dataclasses.replace(o, path=f"/v1{o.path}") for o in (*NATIVE, *BATCHES, *WEBHOOKS)
+    ]
+    named = (*BATCHES, *versioned, *OPENAI_BATCHES, *AUTH, *WEBHOOKS, *OBSERVABILITY)
+    return [*OPENAI, *NATIVE, *ROOT, *named]

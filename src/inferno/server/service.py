@@ -30,6 +30,7 @@ async def describe(exchange: Visited, services: Services) -> None:
                 "inference": "/inference",
                 "streaming": "/inference/stream",
                 "embeddings": "/embeddings",
+                "batch": "/batch",
                 "openai": "/v1",
             },
         }

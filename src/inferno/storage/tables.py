@@ -16,6 +16,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
     String,
@@ -260,6 +261,97 @@ webhook_model_states = Table(
     PrimaryKeyConstraint("model"),
 )
 """What subscribers were last told of each model."""
+files = Table(
+    "files",
+    metadata,
+    Column("id", String(64), nullable=False),
+    Column("tenant", String(255), nullable=False),
+    Column("owner_id", String(512), nullable=False),
+    Column("filename", String(255), nullable=False),
+    Column("purpose", String(32), nullable=False),
+    Column("state", String(16), nullable=False, comment="uploading, ready or deleted"),
+    Column("bytes", BigInteger, nullable=False),
+    Column("created_at", String(32), nullable=False),
+    Column("touched_at", String(32), nullable=False, comment="when a piece last arrived"),
+    Column("expires_at", String(32)),
+    Column("batch_id", String(64), comment="whose results it shows; it has no content of its own"),
+    Column("batch_part", String(8), comment="which of them: output or error"),
+    PrimaryKeyConstraint("id"),
+    Index(None, "tenant", "created_at"),
+)
+"""Files that callers uploaded, and those that show the results of a batch."""
+
+file_pieces = Table(
+    "file_pieces",
+    metadata,
+    # No foreign key: what is large is deleted in steps, not in one transaction.
+    Column("file_id", String(64), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("file_id", "number"),
+)
+"""The content of uploaded files, in order."""
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", String(64), nullable=False),
+    Column("tenant", String(255), nullable=False),
+    Column("owner_id", String(512), nullable=False),
+    Column("owner", Text, nullable=False, comment="JSON: as whom its items run"),
+    Column("api", String(16), nullable=False, comment="native or openai"),
+    Column("endpoint", String(64), nullable=False),
+    Column("model", String(253), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("details", Text, nullable=False, comment="JSON: what no query asks for"),
+    Column("submission", String(255), comment="the caller's Idempotency-Key"),
+    Column("input_file_id", String(64)),
+    Column("output_file_id", String(64)),
+    Column("error_file_id", String(64)),
+    Column("total", Integer, nullable=False),
+    Column("completed", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+    Column("input_bytes", BigInteger, nullable=False),
+    Column("created_at", String(32), nullable=False),
+    Column("started_at", String(32)),
+    Column("finalizing_at", String(32)),
+    Column("cancelling_at", String(32)),
+    Column("ended_at", String(32)),
+    Column("expires_at", String(32), nullable=False),
+    Column("lease_holder", String(255), comment="the process that works on it"),
+    Column("lease_until", String(32)),
+    PrimaryKeyConstraint("id"),
+    UniqueConstraint("tenant", "owner_id", "submission"),
+    Index(None, "tenant", "created_at"),
+    Index(None, "status"),
+)
+"""Batches: many requests that were handed in together."""
+
+batch_items = Table(
+    "batch_items",
+    metadata,
+    Column("batch_id", String(64), nullable=False),
+    Column("number", Integer, nullable=False, comment="place in the input, from 0"),
+    Column("custom_id", Text, nullable=False),
+    Column("endpoint", String(64), nullable=False),
+    Column("body", Text, nullable=False, comment="JSON"),
+    PrimaryKeyConstraint("batch_id", "number"),
+)
+"""The requests of batches, as they were handed in."""
+
+batch_results = Table(
+    "batch_results",
+    metadata,
+    Column("batch_id", String(64), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("status_code", Integer, nullable=False),
+    Column("request_id", String(128), nullable=False),
+    Column("body", Text, nullable=False, comment="JSON"),
+    PrimaryKeyConstraint("batch_id", "number"),
+)
+"""The answers; the primary key is what makes each request have one."""
 
 custom_metrics = Table(
     "custom_metrics",

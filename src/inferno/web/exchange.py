@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from types import TracebackType
 from typing import Any
 
@@ -98,6 +98,31 @@ class Exchange:
             parts += message.get("body", b"")
             self._checked(parts)
         return bytes(parts)
+
+    async def pieces(self, *, max_bytes: int) -> AsyncIterator[bytes]:
+        """Yield the body as it arrives, for what is too large to be in memory.
+
+        Args:
+            max_bytes: largest body that is read.
+
+        Raises:
+            PayloadTooLarge: as soon as the announced or the received size is over the limit.
+            ClientDisconnected: the client left before the end.
+        """
+        announced = self.header(b"content-length")
+        if announced is not None and int(announced) > max_bytes:
+            raise PayloadTooLarge(limit=max_bytes)
+        received = 0
+        more = True
+        while more:
+            message = await self._receive_body()
+            piece = message.get("body", b"")
+            more = message.get("more_body", False)
+            received += len(piece)
+            if received > max_bytes:
+                raise PayloadTooLarge(limit=max_bytes)
+            if piece:
+                yield piece
 
     async def _receive_body(self) -> Message:
         message = await self._receive()

@@ -1,0 +1,1 @@
+"""Batches: how much of the engine they use, and whether any of them survives being killed."""
