@@ -1,0 +1,1 @@
+"""Whether the platform's memory stays flat over very many requests."""
