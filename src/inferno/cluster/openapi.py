@@ -72,6 +72,28 @@ def v2(catalog: Catalog) -> Document:
     }
 
 
+V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+"""What Go clients ask for."""
+V2_PROTOBUF_SENT = V2_PROTOBUF.replace("@", ".")
+"""What they understand: the other is no media type to them."""
+
+
+def v2_protobuf() -> bytes:
+    """Return a Swagger 2 document without definitions, as Go clients want it: in protobuf.
+
+    `kubectl` asks for it where an object has no schema of its own, such as a `List`. What it does
+    not find there, it leaves to the server to check.
+    """
+    info = _text(1, "Inferno cluster API") + _text(2, "v1")
+    return _text(1, "2.0") + bytes([2 << 3 | 2, len(info)]) + info
+
+
+def _text(number: int, text: str) -> bytes:
+    """Return a short text as a field of a protobuf message."""
+    data = text.encode()
+    return bytes([number << 3 | 2, len(data)]) + data
+
+
 def _name(served: Served) -> str:
     """Return the name of a schema, in the order of a Java package as Kubernetes has it."""
     group = served.definition.group or "core"

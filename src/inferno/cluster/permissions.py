@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from inferno.core.errors import PermissionDenied
 from inferno.core.kinds import Verb
+from inferno.core.resources import InferenceService, Resource
 from inferno.core.tenancy import Permission, Principal
 
 NEEDED: dict[str, Permission] = {
@@ -61,6 +62,22 @@ def may(
 def sees(principal: Principal, plural: str, name: str) -> bool:
     """Return whether a resource of a kind that lives in no namespace shows in lists."""
     return plural != "namespaces" or is_admin(principal) or name == principal.tenant
+
+
+def require_own_files(principal: Principal, current: Resource | None, wanted: Resource) -> None:
+    """Refuse to have a file of this machine opened for somebody who may not name files.
+
+    Raises:
+        PermissionDenied: a caller other than an admin names another model file than before.
+    """
+    if not isinstance(wanted, InferenceService) or is_admin(principal):
+        return
+    before = current.spec.predictor.model.storage_uri if current is not None else ""
+    if wanted.spec.predictor.model.storage_uri != before:
+        raise PermissionDenied(
+            f'User "{principal.username}" cannot set spec.predictor.model.storageUri: only admins '
+            "name files of this machine"
+        )
 
 
 def require(

@@ -116,6 +116,8 @@ class EventController:
     async def _tell(self, resource: Resource, story: Story) -> None:
         """Write an event, or count it once more where it happened again."""
         event = event_of(resource, story)
+        if _last_seen(event) < datetime.now(UTC) - KEPT:
+            return
         try:
             await self._store.create(event)
         except Conflict:

@@ -13,6 +13,8 @@ import ssl
 from collections.abc import Callable
 
 TLS_HANDSHAKE = b"\x16"
+GOODBYE = 1.0
+"""Seconds that a client gets to answer the end of a TLS connection; idle ones never do."""
 PAUSE = 0.1
 """Seconds before the next try where no connection can be taken: too many files are open."""
 
@@ -78,7 +80,10 @@ class MixedServer:
             async with asyncio.timeout(self._seconds):
                 if await _first_byte(connection) == TLS_HANDSHAKE:
                     await loop.connect_accepted_socket(
-                        self._protocol, connection, ssl=self._context
+                        self._protocol,
+                        connection,
+                        ssl=self._context,
+                        ssl_shutdown_timeout=GOODBYE,
                     )
                 else:
                     await loop.connect_accepted_socket(self._protocol, connection)
