@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import textwrap
 from pathlib import Path
@@ -9,12 +10,14 @@ from subprocess import Popen
 from typing import Any
 
 import kr8s
-import kubernetes  # type: ignore[import-untyped]
 import pytest
 from kr8s.asyncio.objects import new_class
 
 from tests.acceptance.kubernetes import GROUP, POOLS, Kubectl, kubeconfig, manifest, pool
 from tests.acceptance.platform import Platform, wait_until
+
+kubernetes: Any = importlib.import_module("kubernetes")
+"""Typed in part only, and not as it is used."""
 
 WHERE = {"group": GROUP, "version": "v1alpha1", "namespace": "default", "plural": "inferencepools"}
 
@@ -108,7 +111,7 @@ def test_its_watch_and_an_expired_version(client: Any) -> None:
 
 
 async def test_kr8s(config: Path) -> None:
-    api = await kr8s.asyncio.api(kubeconfig=str(config))
+    api: Any = await kr8s.asyncio.api(kubeconfig=str(config))
     kind = new_class(
         kind="InferencePool", version=f"{GROUP}/v1alpha1", namespaced=True, plural="inferencepools"
     )

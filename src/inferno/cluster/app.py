@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import platform
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 import msgspec
 from starlette.types import Receive, Scope, Send
@@ -26,7 +27,7 @@ from inferno.cluster.writing import Writer
 from inferno.core.errors import NotFound, PermissionDenied
 from inferno.core.kinds import Verb
 from inferno.storage.base import ResourceStore
-from inferno.tenancy.access import Access, Visit
+from inferno.tenancy.access import Visit
 from inferno.web.errors import MethodNotAllowed
 from inferno.web.exchange import Exchange, header_of
 
@@ -37,6 +38,13 @@ MAX_BODY_BYTES = 3 * 1024 * 1024  # as in Kubernetes
 HEALTH = frozenset({"/healthz", "/livez", "/readyz"})
 
 Handler = Callable[[Request], Awaitable[None]]
+
+
+class Witness(Protocol):
+    """Whoever is told of refusals."""
+
+    def note_denial(self, scope: Scope, visit: Visit, error: PermissionDenied) -> None:
+        """Record that a caller was refused what it may not do."""
 
 
 class ClusterApi:
@@ -56,7 +64,7 @@ class ClusterApi:
         store: ResourceStore,
         catalog: Catalog,
         logs: LogSource,
-        access: Access,
+        access: Witness,
         *,
         version: str,
         stopping: asyncio.Event,

@@ -225,7 +225,8 @@ def applied(
     before = {path for entry in mine for path in paths_of(entry)}
     still = {path for entry in kept for path in paths_of(entry)}
     result = _merged(live, configuration, schema)
-    for path in sorted(before - wanted.keys() - still, key=len, reverse=True):
+    # An item of a list goes before its fields: without them it could not be found.
+    for path in sorted(before - wanted.keys() - still, key=len):
         if not any(_is_within(one, path) for one in (*wanted, *still)):
             _remove(result, path)
     entry = _entry(wanted, writer, "Apply")
