@@ -235,6 +235,9 @@ def tenants(platform: Platform) -> dict[str, str]:
     return keys
 
 
+SERVERS = "/k8s/apis/inferno.dev/v1alpha1/namespaces/acme/modelservers"
+
+
 def test_tenants_keep_to_their_namespace(platform: Platform, tenants: dict[str, str]) -> None:
     own = PATH.replace("/default/", "/acme/")
     body = pool("theirs")
@@ -251,6 +254,9 @@ def test_tenants_keep_to_their_namespace(platform: Platform, tenants: dict[str, 
             (service, "GET", "/k8s/api/v1/pods", None),
             (service, "GET", "/k8s/api/v1/namespaces/default", None),
             (service, "POST", "/k8s/api/v1/namespaces", {"metadata": {"name": "mine"}}),
+            (service, "POST", SERVERS, {"metadata": {"name": "own"}, "spec": {"address": "x"}}),
+            (service, "PATCH", f"{own}/theirs/status", {"status": {}}),
+            (service, "PATCH", "/k8s/api/v1/namespaces/acme/pods/any/status", {"status": {}}),
         ):
             answer = client.request(method, path, json=sent)
             assert answer.status_code == 403, (method, path, answer.text)

@@ -3,13 +3,14 @@
 A namespace belongs to the tenant of the same name. Callers who may manage users (admins) may do
 everything everywhere; others work in their own tenant's namespace only, with the permissions that
 they have in the inference API: `read_models` reads, `write_models` writes and reads secrets' names
-and logs, `delete_models` deletes.
+and logs, `delete_models` deletes. What the platform observes, and where it connects to, is for admins
+to write.
 """
 
 from __future__ import annotations
 
 from inferno.core.errors import PermissionDenied
-from inferno.core.kinds import Verb
+from inferno.core.kinds import READING, Verb
 from inferno.core.resources import InferenceService, Resource
 from inferno.core.tenancy import Permission, Principal
 
@@ -27,6 +28,10 @@ READABLE_BY_ALL = frozenset({"nodes"})
 """Kinds without a namespace that everybody may read who may read models."""
 GUARDED = frozenset({"secrets", "pods/log"})
 """What only those may read who may write."""
+
+
+OPERATED = frozenset({"modelservers", "pods"})
+"""What only admins may write: it says to which addresses the platform connects."""
 
 
 def is_admin(principal: Principal) -> bool:
@@ -50,6 +55,9 @@ def may(
         return True
     needed = Permission.WRITE_MODELS if resource in GUARDED else NEEDED[verb]
     if needed not in principal.permissions:
+        return False
+    plural, _, part = resource.partition("/")
+    if verb not in READING and (plural in OPERATED or part == "status"):
         return False
     if resource == "namespaces":
         # Watching and listing show those alone that are the caller's.
