@@ -255,8 +255,8 @@ def test_tenants_keep_to_their_namespace(platform: Platform, tenants: dict[str, 
             (service, "GET", "/k8s/api/v1/namespaces/default", None),
             (service, "POST", "/k8s/api/v1/namespaces", {"metadata": {"name": "mine"}}),
             (service, "POST", SERVERS, {"metadata": {"name": "own"}, "spec": {"address": "x"}}),
-            (service, "PATCH", f"{own}/theirs/status", {"status": {}}),
-            (service, "PATCH", "/k8s/api/v1/namespaces/acme/pods/any/status", {"status": {}}),
+            (service, "PUT", f"{own}/theirs/status", body),
+            (service, "PUT", "/k8s/api/v1/namespaces/acme/pods/any/status", body),
         ):
             answer = client.request(method, path, json=sent)
             assert answer.status_code == 403, (method, path, answer.text)

@@ -3,8 +3,8 @@
 A namespace belongs to the tenant of the same name. Callers who may manage users (admins) may do
 everything everywhere; others work in their own tenant's namespace only, with the permissions that
 they have in the inference API: `read_models` reads, `write_models` writes and reads secrets' names
-and logs, `delete_models` deletes. What the platform observes, and where it connects to, is for admins
-to write.
+and logs, `delete_models` deletes. What the platform observes, and where it connects to, is for
+admins to write.
 """
 
 from __future__ import annotations
