@@ -154,7 +154,7 @@ class ClusterApi:
         """Refuse what the caller may not do. Raises PermissionDenied."""
         place = request.place
         resource = f"{place.plural}/{place.subresource}" if place.subresource else place.plural
-        if place.subresource in ("status", "scale"):
+        if place.subresource == "scale":
             resource = place.plural
         try:
             permissions.require(

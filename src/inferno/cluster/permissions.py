@@ -53,16 +53,17 @@ def may(
     """
     if is_admin(principal):
         return True
-    needed = Permission.WRITE_MODELS if resource in GUARDED else NEEDED[verb]
+    plural, _, part = resource.partition("/")
+    guarded = plural in GUARDED or resource in GUARDED
+    needed = Permission.WRITE_MODELS if guarded else NEEDED[verb]
     if needed not in principal.permissions:
         return False
-    plural, _, part = resource.partition("/")
     if verb not in READING and (plural in OPERATED or part == "status"):
         return False
-    if resource == "namespaces":
+    if plural == "namespaces":
         # Watching and listing show those alone that are the caller's.
         return verb in ("list", "watch") or (verb == "get" and name == principal.tenant)
-    if resource in READABLE_BY_ALL:
+    if plural in READABLE_BY_ALL:
         return verb in ("get", "list", "watch")
     return namespace == principal.tenant
 
