@@ -25,6 +25,8 @@ from tests.acceptance.access import (
 from tests.acceptance.batches import ended, entries, hand_in, jsonl, openai_lines, results, status
 from tests.acceptance.platform import MODEL, Platform, wait_until
 from tests.acceptance.random_models import slow_model
+from tests.acceptance.receiver import Receiver
+from tests.acceptance.webhooks import subscribe
 
 Start = Callable[..., Platform]
 LINES = {"Content-Type": "application/jsonl"}
@@ -409,3 +411,24 @@ def test_without_authentication(start: Start) -> None:
     with httpx.Client(base_url=platform.url, timeout=60) as client:
         batch_id = hand_in(client, entries(3))
         assert ended(client, batch_id)["completed"] == 3
+
+
+def test_webhooks_are_told_of_the_end(start: Start) -> None:
+    """The address that came with the batch, and those who subscribed to its event."""
+    platform = start(environment={"INFERNO_WEBHOOK_ALLOW": "127.0.0.1"})
+    with Receiver() as receiver, platform.http() as client:
+        subscribe(platform, receiver.url("/subscribed"), events=["batch.complete"])
+        batch_id = hand_in(client, entries(2), webhook_url=receiver.url("/direct"))
+        ended(client, batch_id)
+        received = receiver.wait(2)
+        assert sorted(one.path for one in received) == ["/direct", "/subscribed"]
+        for one in received:
+            payload = json.loads(one.body)
+            assert payload["event"] == "batch.complete"
+            assert payload["data"]["batch_id"] == batch_id
+            assert payload["data"]["completed"] == 2
+        for url in ("http://169.254.169.254/", "file:///etc/passwd", "http://10.0.0.1/"):
+            body = {"model": MODEL, "requests": entries(1), "webhook_url": url}
+            answer = client.post("/batch", json=body)
+            assert answer.status_code == 400
+            assert answer.json()["error"]["details"]["field"] == "webhook_url"
