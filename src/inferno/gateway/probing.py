@@ -22,6 +22,7 @@ from inferno.core.model_servers import REACHABLE, ModelServer, Observation
 from inferno.gateway.endpoints import Endpoint
 from inferno.gateway.following import place_of
 from inferno.gateway.pools import SERVER_CAPACITY, Pools
+from inferno.gateway.prefixes import blocks_in
 from inferno.gateway.upstream import (
     ConnectFailed,
     ConnectionLost,
@@ -35,6 +36,9 @@ PATIENCE = 3.0
 
 AGAIN_SECONDS = 1.0
 """After which one that did not answer is asked again."""
+
+SPARE_CONTEXTS = 4
+"""Beside its slots, what llama.cpp keeps of prompts in the host's memory, at least."""
 
 MAX_BYTES = 4 * 2**20
 MAX_NAMES = 256
@@ -62,8 +66,13 @@ class _Adapter(msgspec.Struct):
     path: str = ""
 
 
+class _Generation(msgspec.Struct):
+    n_ctx: int = 0
+
+
 class _Props(msgspec.Struct):
     total_slots: int = 0
+    default_generation_settings: _Generation = msgspec.field(default_factory=_Generation)
 
 
 class Silent(Exception):
@@ -186,6 +195,10 @@ class Prober:
         if props is not None and props.total_slots > 0:
             endpoint.slots = props.total_slots
             endpoint.capacity = 2 * props.total_slots
+            endpoint.context_size = max(0, props.default_generation_settings.n_ctx)
+            if endpoint.context_size:
+                tokens = endpoint.context_size * (endpoint.slots + SPARE_CONTEXTS)
+                endpoint.prefixes.remembered = blocks_in(tokens)
         adapters = await self._asked(endpoint, b"/lora-adapters", list[_Adapter]) or []
         endpoint.adapters = {PurePosixPath(one.path).stem: one.id for one in adapters}
         return sorted(endpoint.adapters)
