@@ -36,7 +36,10 @@ from benchmarks.gateway.parties import (
     SGLANG,
     Party,
     all_parties,
+    profiled_inferno,
 )
+from benchmarks.gateway.profiled import profiling
+from benchmarks.gateway.profiled import show as show_profile
 from benchmarks.peers import add_options, chosen
 from benchmarks.startup.processes import end_on_sigterm, load_average, pin
 
@@ -127,7 +130,7 @@ async def compare(
     samples: Samples = {kind: defaultdict(list) for kind in kinds}
     for number in range(rounds + 1):
         for kind in kinds:
-            for party in parties:
+            for party in parties if number % 2 else parties[::-1]:
                 if party.slow and (number != 1 or kind.connections > SLOW_CONNECTIONS):
                     continue
                 try:
@@ -193,17 +196,37 @@ def _verdict(aim: str, value: float, met: bool) -> None:
     print(f"Aim: {aim}: {value:.2f}, {'met' if met else 'missed'}.")
 
 
+def profile(seconds: float) -> None:
+    """Print where Inferno's time goes, for whole answers and for streams."""
+    with tempfile.TemporaryDirectory(prefix="inferno-benchmark-") as name:
+        folder = Path(name)
+        file = folder / "profile.json"
+        with profiled_inferno(folder, file) as party:
+            pin(1)
+            for kind in (MAIN, MAIN_STREAM):
+                uvloop.run(measure(party, kind, seconds))
+                with profiling(party.processes[0], file):
+                    sample = uvloop.run(measure(party, kind, max(seconds, 5.0)))
+                print(f"\n{kind.title}: {sample.cpu:.1f} µs of CPU each")
+                show_profile(file, sample.cpu)
+    print(load_average())
+
+
 def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(prog="benchmarks.gateway")
     parser.add_argument("--quick", action="store_true", help="fewer kinds of load, one round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=0.5, help="of each measurement")
+    parser.add_argument("--profile", action="store_true", help="show where Inferno's time goes")
     add_options(parser)
     arguments = parser.parse_args()
     rounds, kinds = (1, QUICK) if arguments.quick else (arguments.rounds, ALL)
     peers = chosen(arguments, PEERS)
     end_on_sigterm()
+    if arguments.profile:
+        profile(arguments.seconds)
+        return
     with (
         tempfile.TemporaryDirectory(prefix="inferno-benchmark-") as folder,
         all_parties(Path(folder), peers) as parties,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 import socket
 import subprocess
@@ -20,8 +21,10 @@ import psutil
 from benchmarks.declaring import declare_pool
 from benchmarks.peers import Peers
 from benchmarks.startup.processes import (
+    SERVE,
     Platform,
     clean_environment,
+    cpu_seconds,
     platform,
     process,
     wait_until,
@@ -70,6 +73,10 @@ http {{
 """
 
 
+class NotStarted(Exception):
+    """A gateway of others does not run; the others are compared without it."""
+
+
 @dataclass(frozen=True)
 class Party:
     """One way to the backend.
@@ -90,8 +97,7 @@ class Party:
 
     def cpu(self) -> float:
         """Return the CPU seconds that it has used so far."""
-        times = [one.cpu_times() for one in self.processes]
-        return float(sum(one.user + one.system for one in times))
+        return sum(cpu_seconds(one) for one in self.processes)
 
     def memory(self) -> float:
         """Return the MiB of memory that it has resident."""
@@ -120,8 +126,12 @@ def all_parties(folder: Path, peers: Peers) -> Iterator[list[Party]]:
             ("litellm", "litellm", _litellm),
         ):
             path = peers.program(name, program)
-            if path is not None:
+            if path is None:
+                continue
+            try:
                 parties.append(stack.enter_context(run(folder, path, port)))
+            except NotStarted as error:
+                print(f"{name} is left out: {error}")
         yield parties
 
 
@@ -134,6 +144,14 @@ def _backend(folder: Path) -> Iterator[Party]:
         yield _party(BACKEND, port, started)
 
 
+@contextmanager
+def profiled_inferno(folder: Path, file: Path) -> Iterator[Party]:
+    """Run a backend, and the platform before it with a profiler that writes to a file."""
+    command = [sys.executable, "-m", "benchmarks.gateway.profiled", str(file)]
+    with _backend(folder) as backend, _inferno(folder, backend.address.port, command) as party:
+        yield party
+
+
 _LIMITS: dict[str, Any] = {
     "requests_per_minute": _PLENTY,
     "requests_per_hour": _PLENTY,
@@ -143,11 +161,11 @@ _LIMITS: dict[str, Any] = {
 
 
 @contextmanager
-def _inferno(folder: Path, backend: int) -> Iterator[Party]:
+def _inferno(folder: Path, backend: int, command: Sequence[str] = SERVE) -> Iterator[Party]:
     """Run the platform as a gateway: the backend is a server of others, in a pool."""
     own = folder / "inferno"
     own.mkdir()
-    with platform(own, core=0, bundled_model="false", **_LIMITS) as started:
+    with platform(own, command=command, core=0, bundled_model="false", **_LIMITS) as started:
         declare_pool(started, MODEL, [Address("127.0.0.1", backend)])
         key = _key_with_limits(started)
         yield Party(INFERNO, started.address, key, [started.process])
@@ -286,7 +304,9 @@ def _litellm(folder: Path, program: str, backend: int) -> Iterator[Party]:
         "api_key": "none",
     }
     models = [{"model_name": MODEL, "litellm_params": served}]
-    config.write_text(json.dumps({"model_list": models}))  # JSON is YAML
+    key = f"sk-{secrets.token_hex(32)}"
+    content = {"model_list": models, "general_settings": {"master_key": key}}
+    config.write_text(json.dumps(content))  # JSON is YAML
     command = [
         program, "--config", str(config), "--host", "127.0.0.1", "--port", str(port),
         "--num_workers", "1", "--telemetry", "False",
@@ -294,8 +314,8 @@ def _litellm(folder: Path, program: str, backend: int) -> Iterator[Party]:
     # Its prices would come from the network.
     environment = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR"}
     with _gateway(command, folder / "litellm.log", port, environment) as started:
-        _wait_for_success(Address("127.0.0.1", port))
-        yield replace(_party(LITELLM, port, started), slow=True)
+        _wait_for_success(Address("127.0.0.1", port), key)
+        yield replace(_party(LITELLM, port, started), key=key, slow=True)
 
 
 @contextmanager
@@ -305,7 +325,10 @@ def _gateway(
     """Run a gateway on the core that gateways have, from when it listens."""
     variables = {**clean_environment(), **(environment or {})}
     with process(command, log, environment=variables, core=0) as started:
-        wait_until(lambda: _listens(port), started, log)
+        try:
+            wait_until(lambda: _listens(port), started, log)
+        except SystemExit as error:
+            raise NotStarted(str(error)) from None
         yield started
 
 
@@ -315,18 +338,18 @@ def _party(name: str, port: int, started: subprocess.Popen[bytes]) -> Party:
     return Party(name, Address("127.0.0.1", port), "none", processes)
 
 
-def _wait_for_success(address: Address) -> None:
+def _wait_for_success(address: Address, key: str = "none") -> None:
     """Wait until a router has found its backend well."""
     body = b'{"model":"inferno-tiny","seed":0,"messages":[{"role":"user","content":"Hello"}]}'
     url = f"http://{address}/v1/chat/completions"
-    headers = {"Content-Type": "application/json"}
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
     deadline = time.monotonic() + 60
     while True:
         try:
             urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=5).close()
         except OSError as error:
             if time.monotonic() > deadline:
-                raise SystemExit(f"{address} never answered: {error}") from None
+                raise NotStarted(f"it never answered: {error}") from None
             time.sleep(0.1)
         else:
             return

@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks.startup.processes import cpu_seconds
 from inferno.gateway.upstream import Address, UpstreamClient
 
 PATIENCE = 120.0
@@ -107,7 +108,7 @@ async def converse(
     party: Party, model: str, plan: Plan, replicas: Sequence[psutil.Process]
 ) -> Sample:
     """Lead all conversations of a plan through a party. No text was there before."""
-    before = [_cpu(one) for one in replicas]
+    before = [cpu_seconds(one) for one in replicas]
     run = f"{next(_RUNS):08}"
     made = _Round(party, model, plan, deque(_conversations(plan, run)))
     begun = time.perf_counter()
@@ -116,7 +117,7 @@ async def converse(
     finally:
         await made.upstream.close()
     wall = time.perf_counter() - begun
-    used = [_cpu(one) - then for one, then in zip(replicas, before, strict=True)]
+    used = [cpu_seconds(one) - then for one, then in zip(replicas, before, strict=True)]
     taken = sorted(made.first_tokens)
     tokens = plan.tokens * len(taken)
     return Sample(
@@ -127,11 +128,6 @@ async def converse(
         sum(used) / tokens,
         max(used) / max(sum(used), 1e-9),
     )
-
-
-def _cpu(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)
 
 
 def _conversations(plan: Plan, run: str) -> Iterator[_Conversation]:
