@@ -157,6 +157,7 @@ _LIMITS: dict[str, Any] = {
     "requests_per_hour": _PLENTY,
     "tokens_per_minute": _PLENTY,
     "concurrent_requests": 1000,
+    "trace_sampling": 0.01,
 }
 
 

@@ -44,11 +44,13 @@ async def compare(
     samples: Samples = defaultdict(list)
     warm_up = replace(plan, turns=1, conversations=plan.clients)
     for party in parties:
-        await converse(party, model, warm_up, replicas)
+        with party.awake():
+            await converse(party, model, warm_up, replicas)
     for number in range(rounds):
         for party in parties if number % 2 else parties[::-1]:
             gc.collect()
-            sample = await converse(party, model, plan, replicas)
+            with party.awake():
+                sample = await converse(party, model, plan, replicas)
             samples[party.name].append(sample)
     return samples
 

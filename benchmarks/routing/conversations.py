@@ -9,6 +9,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -56,11 +57,22 @@ class Party:
         name: as it is reported.
         address: where it listens.
         key: what opens it.
+        process: suspended while others have their turn, so that it asks nothing of the replicas.
     """
 
     name: str
     address: Address
     key: str
+    process: psutil.Process
+
+    @contextmanager
+    def awake(self) -> Iterator[None]:
+        """Let it run while the block runs."""
+        self.process.resume()
+        try:
+            yield
+        finally:
+            self.process.suspend()
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,9 @@ def all_parties(
         for name, policy in POLICIES.items() if python is not None else ():
             assert python is not None
             parties.append(stack.enter_context(_sglang(folder, python, name, policy, servers)))
+        for party in parties:
+            party.process.suspend()
+            stack.callback(party.process.resume)
         yield parties, [process for _, process in started]
 
 
@@ -92,7 +95,7 @@ def _inferno(
     settings: dict[str, Any] = {"picker": picker} if picker else {}
     with platform(folder, bundled_model="false", **settings) as started:
         declare_pool(started, model.stem, servers, key=_KEY)
-        yield Party(name, started.address, started.key)
+        yield Party(name, started.address, started.key, started.process)
 
 
 @contextmanager
@@ -109,7 +112,7 @@ def _sglang(
     with process(command, log, environment=clean_environment()) as started:
         address = Address("127.0.0.1", port)
         _wait_for_workers(address, started, log)
-        yield Party(name, address, _KEY)
+        yield Party(name, address, _KEY, psutil.Process(started.pid))
 
 
 def _wait_for_workers(address: Address, started: subprocess.Popen[bytes], log: Path) -> None:

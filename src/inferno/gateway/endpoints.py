@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from inferno.gateway.health import Health
-from inferno.gateway.prefixes import PrefixIndex
+from inferno.gateway.prefixes import PrefixIndex, room_for
 from inferno.gateway.scraping import EndpointLoad
 from inferno.gateway.upstream import Address, UpstreamClient
 
@@ -78,6 +78,9 @@ class Endpoint:
     in_flight_then: int = 0
     prefixes: PrefixIndex = field(default_factory=PrefixIndex)
     lines: list[Line] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.prefixes.remembered = room_for(self.slots, self.context_size)
 
     @property
     def others(self) -> int:

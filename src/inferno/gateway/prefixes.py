@@ -25,9 +25,21 @@ REMEMBERED = 31_250
 """Blocks that are remembered for an endpoint whose cache nobody knows."""
 
 
-def blocks_in(tokens: int) -> int:
-    """Return how many blocks so many tokens are."""
-    return max(1, tokens * TOKEN_BYTES // BLOCK_BYTES)
+SPARE_CONTEXTS = 4
+"""What an engine keeps of prompts besides those that it works on, as llama.cpp does in the host's
+memory: at least so many contexts."""
+
+
+def room_for(slots: int, context_size: int) -> int:
+    """Return how many blocks an engine keeps in its cache.
+
+    Args:
+        slots: requests that it works on at once.
+        context_size: tokens that each of them can hold; 0 where nobody knows.
+    """
+    if not context_size:
+        return REMEMBERED
+    return max(1, (slots + SPARE_CONTEXTS) * context_size * TOKEN_BYTES // BLOCK_BYTES)
 
 
 def blocks_of(prompt: bytes, *, salt: str = "") -> list[int]:

@@ -22,7 +22,7 @@ from inferno.core.model_servers import REACHABLE, ModelServer, Observation
 from inferno.gateway.endpoints import Endpoint
 from inferno.gateway.following import place_of
 from inferno.gateway.pools import SERVER_CAPACITY, Pools
-from inferno.gateway.prefixes import blocks_in
+from inferno.gateway.prefixes import room_for
 from inferno.gateway.upstream import (
     ConnectFailed,
     ConnectionLost,
@@ -36,9 +36,6 @@ PATIENCE = 3.0
 
 AGAIN_SECONDS = 1.0
 """After which one that did not answer is asked again."""
-
-SPARE_CONTEXTS = 4
-"""Beside its slots, what llama.cpp keeps of prompts in the host's memory, at least."""
 
 MAX_BYTES = 4 * 2**20
 MAX_NAMES = 256
@@ -196,9 +193,7 @@ class Prober:
             endpoint.slots = props.total_slots
             endpoint.capacity = 2 * props.total_slots
             endpoint.context_size = max(0, props.default_generation_settings.n_ctx)
-            if endpoint.context_size:
-                tokens = endpoint.context_size * (endpoint.slots + SPARE_CONTEXTS)
-                endpoint.prefixes.remembered = blocks_in(tokens)
+            endpoint.prefixes.remembered = room_for(endpoint.slots, endpoint.context_size)
         adapters = await self._asked(endpoint, b"/lora-adapters", list[_Adapter]) or []
         endpoint.adapters = {PurePosixPath(one.path).stem: one.id for one in adapters}
         return sorted(endpoint.adapters)

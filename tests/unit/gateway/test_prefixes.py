@@ -3,7 +3,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferno.gateway.prefixes import BLOCK_BYTES, PrefixIndex, blocks_in, blocks_of
+from inferno.gateway.prefixes import (
+    BLOCK_BYTES,
+    REMEMBERED,
+    SPARE_CONTEXTS,
+    PrefixIndex,
+    blocks_of,
+    room_for,
+)
 
 PROMPTS = st.lists(st.binary(max_size=5 * BLOCK_BYTES), max_size=20)
 
@@ -77,6 +84,7 @@ def test_nothing_is_known_after_a_restart() -> None:
     assert len(index) == 0
 
 
-def test_tokens_are_counted_in_blocks() -> None:
-    assert blocks_in(4096) == 128
-    assert blocks_in(1) == 1
+def test_as_much_is_remembered_as_an_engine_keeps() -> None:
+    assert room_for(4, 2048) == (4 + SPARE_CONTEXTS) * 2048 * 4 // BLOCK_BYTES
+    assert room_for(1, 1) == 1
+    assert room_for(100, 0) == REMEMBERED
