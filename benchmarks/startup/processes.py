@@ -125,6 +125,7 @@ def platform(
     *,
     command: Sequence[str] = SERVE,
     environment: Mapping[str, str] | None = None,
+    core: int | None = None,
     **settings: object,
 ) -> Iterator[Platform]:
     """Run the platform while the block runs; it begins when both planes answer.
@@ -133,6 +134,7 @@ def platform(
         folder: for its data and its log; with an earlier run's data it is a later start.
         command: the program.
         environment: variables besides the settings.
+        core: the core that it runs on; all of them where not given.
         settings: of the platform, by name.
     """
     data_dir, log = folder / "data", folder / "platform.log"
@@ -141,7 +143,10 @@ def platform(
     run_file = data_dir / "run.json"
     begun = time.perf_counter()
     with process(
-        command, log, environment={**clean_environment(), **variables, **(environment or {})}
+        command,
+        log,
+        environment={**clean_environment(), **variables, **(environment or {})},
+        core=core,
     ) as started:
         wait_until(run_file.exists, started, log)
         seconds = time.perf_counter() - begun
@@ -168,6 +173,16 @@ def pin(core: int) -> None:
     with suppress(AttributeError, OSError):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[core % len(cores)]})
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    """Return the CPU seconds that a process has used so far; to the nanosecond on Linux."""
+    try:
+        threads = list(Path(f"/proc/{process.pid}/task").iterdir())
+        return sum(int((one / "schedstat").read_text().split()[0]) for one in threads) / 1e9
+    except OSError:
+        times = process.cpu_times()
+        return float(times.user + times.system)
 
 
 def load_average() -> str:

@@ -200,7 +200,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     stream_idle_timeout: Seconds = 120.0
     probe_interval: Annotated[float, msgspec.Meta(ge=0.1, le=1e9)] = 5.0
     scrape_interval: Seconds = 0.25
-    picker: str = "prefix=3,queue=2,kv-cache=2,in-flight=2,lora=2,session=4"
+    picker: str = "cost=4,session=3,lora=2,kv-cache=1"
     load_timeout: Seconds = 120.0
     default_max_tokens: Positive = 512
     load_on_demand: bool = True

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from inferno.gateway.health import Health
-from inferno.gateway.prefixes import PrefixIndex
+from inferno.gateway.prefixes import PrefixIndex, room_for
 from inferno.gateway.scraping import EndpointLoad
 from inferno.gateway.upstream import Address, UpstreamClient
 
@@ -49,6 +49,7 @@ class Endpoint:
         remote: whether somebody else runs it.
         client: speaks its TLS; None for the gateway's own client, which speaks none.
         in_flight: requests that it works on now.
+        backlog: bytes of their prompts that it had not in its cache, so that it has to read them.
         background: how to end those of them that are background work, the oldest first.
         health: whether it is fit.
         load: what it last said of itself.
@@ -70,6 +71,7 @@ class Endpoint:
     remote: bool = False
     client: UpstreamClient | None = None
     in_flight: int = 0
+    backlog: int = 0
     background: list[GiveWay] = field(default_factory=list)
     health: Health = field(default_factory=Health)
     load: EndpointLoad | None = None
@@ -77,10 +79,22 @@ class Endpoint:
     prefixes: PrefixIndex = field(default_factory=PrefixIndex)
     lines: list[Line] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.prefixes.remembered = room_for(self.slots, self.context_size)
+
     @property
     def others(self) -> int:
         """Requests that another one would have to share it with: background work gives way."""
         return self.in_flight - len(self.background)
+
+    @property
+    def busy(self) -> int:
+        """Requests that it has to do with, as far as anybody knows: ours, and those of others."""
+        load = self.fresh_load
+        if load is None:
+            return self.others
+        seen = load.running + load.waiting + self.in_flight - self.in_flight_then
+        return max(self.others, seen - len(self.background))
 
     @property
     def waiting(self) -> int:
@@ -122,17 +136,19 @@ class Endpoint:
         self.load = load
         self.in_flight_then = self.in_flight
 
-    def take(self, give_way: GiveWay | None) -> None:
+    def take(self, give_way: GiveWay | None, unread: int = 0) -> None:
         """Take a place. Whoever is no background work has one of that give way, if it must."""
         self.in_flight += 1
+        self.backlog += unread
         self.health.sending()
         if give_way is not None:
             self.background.append(give_way)
         elif self.in_flight > self.slots and self.background:
             self.background.pop()()
 
-    def give_back(self, give_way: GiveWay | None) -> None:
+    def give_back(self, give_way: GiveWay | None, unread: int = 0) -> None:
         """Give a place back."""
         self.in_flight -= 1
+        self.backlog -= unread
         if give_way in self.background:
             self.background.remove(give_way)

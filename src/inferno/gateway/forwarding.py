@@ -302,7 +302,7 @@ class Opening:
         if endpoint is not None:
             if endpoint.health.trying:
                 endpoint.health.undecided()
-            self._line.release(endpoint, self._want.give_way)
+            self._line.release(endpoint, self._want.give_way, self._want.unread)
 
     async def _answered(self) -> UpstreamResponse:
         """Return the head of an answer with status 200, from whichever endpoint gives one."""

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 
 from inferno.core.errors import InfernoError, Overloaded, Shed
 from inferno.gateway.endpoints import Endpoint, GiveWay
-from inferno.gateway.picking import BACKGROUND, Picker, Want
+from inferno.gateway.picking import BACKGROUND, Picker, Want, unread_bytes
 
 Place = asyncio.Future[Endpoint]
 
@@ -220,13 +220,13 @@ class Line:
     def _give_up(self, place: Place, want: Want) -> None:
         """Leave the line; an endpoint that was handed over in the same instant goes back."""
         if place.done() and not place.cancelled() and place.exception() is None:
-            self.release(place.result(), want.give_way)
+            self.release(place.result(), want.give_way, want.unread)
         else:
             self._waiting.remove(place, want)
 
-    def release(self, endpoint: Endpoint, give_way: GiveWay | None = None) -> None:
+    def release(self, endpoint: Endpoint, give_way: GiveWay | None = None, unread: int = 0) -> None:
         """Give a place back; whoever is next gets it, in whichever line of the endpoint."""
-        endpoint.give_back(give_way)
+        endpoint.give_back(give_way, unread)
         self.touch()
         if len(endpoint.lines) < 2:
             self.serve_waiting()
@@ -289,9 +289,11 @@ class Line:
         return False
 
     def _hand_over(self, endpoint: Endpoint, want: Want) -> None:
-        endpoint.take(want.give_way)
+        want.unread = 0
         if want.prompt and self.reads_prompts:
+            want.unread = unread_bytes(endpoint, want)
             endpoint.prefixes.add(want.blocks)
+        endpoint.take(want.give_way, want.unread)
 
     def _pick(self, want: Want) -> Endpoint | None:
         """Return the best endpoint that is fit, knows the model and has room for such work."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from inferno.core.errors import ConfigurationError
 from inferno.gateway.endpoints import Endpoint, GiveWay
-from inferno.gateway.prefixes import blocks_of
+from inferno.gateway.prefixes import BLOCK_BYTES, blocks_of
 
 BACKGROUND = -(2**31)
 """The priority of background work: below every other."""
@@ -38,6 +38,7 @@ class Want:
         only: addresses that it may go to, as `host:port`; None for any.
         give_way: what ends it when its place is needed; makes it background work.
         tried: endpoints that it was sent to in vain.
+        unread: bytes of its prompt that the endpoint which it went to had not in its cache.
     """
 
     priority: int = 0
@@ -48,6 +49,7 @@ class Want:
     only: frozenset[str] | None = None
     give_way: GiveWay | None = None
     tried: list[Endpoint] = field(default_factory=list)
+    unread: int = 0
     _blocks: list[int] | None = None
 
     @property
@@ -62,6 +64,15 @@ class Want:
             self._blocks = blocks_of(self.prompt, salt=self.model)
         return self._blocks
 
+
+ANSWER_BYTES = 2048
+"""What an engine could read while it writes one answer alone."""
+
+RETURNING = 0.5
+"""How likely the prompt comes again that has to be forgotten for another."""
+
+TELLING_BYTES = 4096
+"""A difference in cost that should tell: about 1,000 tokens."""
 
 Scorer = Callable[[Sequence[Endpoint], Want], list[float]]
 
@@ -98,6 +109,33 @@ def by_prefix(candidates: Sequence[Endpoint], want: Want) -> list[float]:
     if not blocks:
         return [0.0] * len(candidates)
     return [endpoint.prefixes.matching(blocks) / len(blocks) for endpoint in candidates]
+
+
+def unread_bytes(endpoint: Endpoint, want: Want) -> int:
+    """Return how much of a prompt an endpoint has not in its cache, so that it has to read it."""
+    return len(want.prompt) - endpoint.prefixes.matching(want.blocks) * BLOCK_BYTES
+
+
+def cost(endpoint: Endpoint, want: Want) -> float:
+    """Return what a request costs at an endpoint, in bytes of prompts that have to be read.
+
+    What it has to read of the prompt counts thrice, since that delays others too; what it has to
+    read of others' prompts by half, since on average half of that is done. Besides, it writes
+    others' answers meanwhile, in all its slots at once, and those beyond its slots wait for whole
+    answers; and what this prompt takes the place of may have to be read again.
+    """
+    read = unread_bytes(endpoint, want)
+    slots, busy = endpoint.slots, endpoint.busy
+    writing = min(busy, slots) / slots + max(0, busy - slots)
+    lost = endpoint.prefixes.displaced(read // BLOCK_BYTES) * BLOCK_BYTES
+    return 3 * read + endpoint.backlog / 2 + writing * ANSWER_BYTES + lost * RETURNING
+
+
+def by_cost(candidates: Sequence[Endpoint], want: Want) -> list[float]:
+    """Prefer those at which it costs least; what costs `TELLING_BYTES` more has half the score."""
+    costs = [cost(endpoint, want) for endpoint in candidates]
+    least = min(costs)
+    return [TELLING_BYTES / (TELLING_BYTES + one - least) for one in costs]
 
 
 def by_lora(candidates: Sequence[Endpoint], want: Want) -> list[float]:
@@ -141,6 +179,7 @@ def by_turn(candidates: Sequence[Endpoint], want: Want) -> list[float]:
 
 
 SCORERS: dict[str, Scorer] = {
+    "cost": by_cost,
     "queue": by_queue,
     "kv-cache": by_kv_cache,
     "in-flight": by_in_flight,
@@ -151,7 +190,7 @@ SCORERS: dict[str, Scorer] = {
     "round-robin": by_turn,
 }
 
-DEFAULT = "prefix=3,queue=2,kv-cache=2,in-flight=2,lora=2,session=4"
+DEFAULT = "cost=4,session=3,lora=2,kv-cache=1"
 
 
 class Picker:
@@ -166,7 +205,7 @@ class Picker:
         self._scorers = tuple(scorers)
         self._in_turn = in_turn
         self._turn = 0
-        self.reads_prompts = any(scorer is by_prefix for scorer, _ in scorers)
+        self.reads_prompts = any(scorer in (by_cost, by_prefix) for scorer, _ in scorers)
 
     @classmethod
     def parse(cls, text: str) -> Picker:

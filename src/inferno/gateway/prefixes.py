@@ -4,6 +4,8 @@ A prompt is cut into blocks; each block's hash covers all before it too, so two 
 many leading hashes in common as they have leading blocks in common. An endpoint remembers the
 hashes of what it was sent, the latest of a bounded number (the method of the Endpoint Picker's
 prefix plugin; here the blocks are of the prompt's text as it is sent, since nobody here tokenises).
+It forgets as its engine does: as many as there is room for in the engine's cache, and of a prompt
+the end before the beginning, for what comes after a gap is of no use.
 """
 
 from __future__ import annotations
@@ -16,8 +18,28 @@ BLOCK_BYTES = 128
 MAX_BLOCKS = 1024
 """Of one prompt; what comes after is not looked at."""
 
+TOKEN_BYTES = 4
+"""Of English, about."""
+
 REMEMBERED = 31_250
-"""Blocks that are remembered for one endpoint."""
+"""Blocks that are remembered for an endpoint whose cache nobody knows."""
+
+
+SPARE_CONTEXTS = 4
+"""What an engine keeps of prompts besides those that it works on, as llama.cpp does in the host's
+memory: at least so many contexts."""
+
+
+def room_for(slots: int, context_size: int) -> int:
+    """Return how many blocks an engine keeps in its cache.
+
+    Args:
+        slots: requests that it works on at once.
+        context_size: tokens that each of them can hold; 0 where nobody knows.
+    """
+    if not context_size:
+        return REMEMBERED
+    return max(1, (slots + SPARE_CONTEXTS) * context_size * TOKEN_BYTES // BLOCK_BYTES)
 
 
 def blocks_of(prompt: bytes, *, salt: str = "") -> list[int]:
@@ -44,11 +66,11 @@ class PrefixIndex:
         remembered: how many are kept.
     """
 
-    __slots__ = ("_blocks", "_remembered")
+    __slots__ = ("_blocks", "remembered")
 
     def __init__(self, remembered: int = REMEMBERED) -> None:
         self._blocks: OrderedDict[int, None] = OrderedDict()
-        self._remembered = remembered
+        self.remembered = remembered
 
     def matching(self, blocks: list[int]) -> int:
         """Return how many leading blocks are known."""
@@ -58,13 +80,17 @@ class PrefixIndex:
                 return count
         return len(blocks)
 
+    def displaced(self, new: int) -> int:
+        """Return how many blocks would be forgotten if so many new ones were added."""
+        return max(0, len(self._blocks) + new - self.remembered)
+
     def add(self, blocks: list[int]) -> None:
-        """Remember blocks as the latest."""
+        """Remember blocks as the latest, the first of them for longest."""
         known = self._blocks
-        for block in blocks:
+        for block in reversed(blocks):
             known[block] = None
             known.move_to_end(block)
-        while len(known) > self._remembered:
+        while len(known) > self.remembered:
             known.popitem(last=False)
 
     def clear(self) -> None:

@@ -22,6 +22,7 @@ from inferno.core.model_servers import REACHABLE, ModelServer, Observation
 from inferno.gateway.endpoints import Endpoint
 from inferno.gateway.following import place_of
 from inferno.gateway.pools import SERVER_CAPACITY, Pools
+from inferno.gateway.prefixes import room_for
 from inferno.gateway.upstream import (
     ConnectFailed,
     ConnectionLost,
@@ -62,8 +63,13 @@ class _Adapter(msgspec.Struct):
     path: str = ""
 
 
+class _Generation(msgspec.Struct):
+    n_ctx: int = 0
+
+
 class _Props(msgspec.Struct):
     total_slots: int = 0
+    default_generation_settings: _Generation = msgspec.field(default_factory=_Generation)
 
 
 class Silent(Exception):
@@ -186,6 +192,8 @@ class Prober:
         if props is not None and props.total_slots > 0:
             endpoint.slots = props.total_slots
             endpoint.capacity = 2 * props.total_slots
+            endpoint.context_size = max(0, props.default_generation_settings.n_ctx)
+            endpoint.prefixes.remembered = room_for(endpoint.slots, endpoint.context_size)
         adapters = await self._asked(endpoint, b"/lora-adapters", list[_Adapter]) or []
         endpoint.adapters = {PurePosixPath(one.path).stem: one.id for one in adapters}
         return sorted(endpoint.adapters)

@@ -1,6 +1,6 @@
 """`inferno serve` as it is, but for the replica: that is the static backend on a given port.
 
-Run as `python -m benchmarks.gateway_overhead.serve PORT`; settings come from the environment.
+Run as `python -m benchmarks.gateway.serve PORT`; settings come from the environment.
 """
 
 from __future__ import annotations

@@ -12,6 +12,10 @@ from httptools import HttpResponseParser
 from inferno.gateway.upstream import Address
 
 
+class Spoilt(Exception):
+    """A request was not answered as it should be, so that nothing can be said of the others."""
+
+
 @dataclass
 class Load:
     """What the connections of one measurement share.
@@ -19,13 +23,15 @@ class Load:
     Args:
         request: what they send, head and body.
         end: until when they begin a new request, on the clock of `time.perf_counter`.
-        latencies: seconds that each request took.
+        latencies: seconds until each answer began.
+        answers: how many answers are whole.
         events: events of streams that arrived.
     """
 
     request: bytes
     end: float
     latencies: list[float] = field(default_factory=list)
+    answers: int = 0
     events: int = 0
 
 
@@ -48,6 +54,7 @@ class Connection(asyncio.Protocol):
 
     def _send(self) -> None:
         self._began = time.perf_counter()
+        self._has_begun = False
         self._transport.write(self._load.request)
 
     def data_received(self, data: bytes) -> None:
@@ -58,17 +65,19 @@ class Connection(asyncio.Protocol):
         """Anything but success spoils the measurement."""
         status = self._parser.get_status_code()
         if status != 200 and not self.done.done():
-            self.done.set_exception(SystemExit(f"A request was answered with {status}."))
+            self.done.set_exception(Spoilt(f"a request was answered with {status}"))
 
     def on_body(self, body: bytes) -> None:
-        """Count events."""
+        """Note how long it took to begin, and count events."""
+        if not self._has_begun:
+            self._has_begun = True
+            self._load.latencies.append(time.perf_counter() - self._began)
         self._load.events += body.count(b"data: ")
 
     def on_message_complete(self) -> None:
-        """Note how long it took and go on, or stop."""
-        now = time.perf_counter()
-        self._load.latencies.append(now - self._began)
-        if now < self._load.end:
+        """Go on, or stop."""
+        self._load.answers += 1
+        if time.perf_counter() < self._load.end:
             self._send()
         elif not self.done.done():
             self.done.set_result(None)
@@ -76,7 +85,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody should hang up meanwhile."""
         if not self.done.done():
-            self.done.set_exception(SystemExit(f"A connection was lost: {exc}"))
+            self.done.set_exception(Spoilt(f"a connection was lost: {exc}"))
 
 
 def request(address: Address, key: str, body: bytes) -> bytes:

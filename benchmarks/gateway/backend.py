@@ -1,14 +1,16 @@
 """A static model server that costs little: every chat gets the same answer.
 
-Prints its port and serves until its input ends. A chat of `EVENTS` tokens gets as many events at
-an even pace, each with a write of its own. Any other gets its answer at once: whole, or as a
-stream of `SHORT` events where one is asked for. Everything else gets `{}`.
+Prints its port and serves until its input ends. A chat gets its answer at once: whole, or as a
+stream of `SHORT` events where one is asked for. One whose `seed` is not 0 gets events at an even
+pace, each with a write of its own: `seed` is their number times 1,000 and the pause between two in
+milliseconds. Of its model and its load the server speaks as vLLM does; what else is read is `{}`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 from typing import Any
 
@@ -16,10 +18,7 @@ import uvloop
 
 from benchmarks.startup.processes import pin
 
-EVENTS = 100
 SHORT = 8
-PAUSE = 0.005
-"""Seconds between two events."""
 
 _USAGE = {"prompt_tokens": 200, "completion_tokens": SHORT, "total_tokens": 200 + SHORT}
 _NAMES = {"id": "chatcmpl-0123456789abcdef0123456789abcdef", "created": 1, "model": "inferno-tiny"}
@@ -64,7 +63,14 @@ _LAST = (
     + b"0\r\n\r\n"
 )
 _SHORT_STREAM = _STREAM + SHORT * _EVENT + _LAST
-_PACED = b'"max_tokens":%d' % EVENTS
+_MODELS = _answer(
+    json.dumps({"object": "list", "data": [{"id": "inferno-tiny", "owned_by": "vllm"}]}).encode()
+)
+_METRICS = _answer(
+    b"vllm:num_requests_running 0\nvllm:num_requests_waiting 0\nvllm:kv_cache_usage_perc 0\n"
+)
+_PACE = re.compile(rb'"seed": ?([1-9][0-9]*)')
+_STREAMED = re.compile(rb'"stream": ?true')
 
 
 class Backend(asyncio.Protocol):
@@ -83,21 +89,31 @@ class Backend(asyncio.Protocol):
         if not end or len(body) < _content_length(head):
             return
         self.received = b""
-        if not head.startswith(b"POST"):
-            self.transport.write(_NOTHING)
-        elif _PACED in body:
-            self.transport.write(_STREAM)
-            self.send_events(EVENTS)
+        if head.startswith(b"POST"):
+            self.answer(body)
+        elif head.startswith(b"GET /v1/models "):
+            self.transport.write(_MODELS)
+        elif head.startswith(b"GET /metrics "):
+            self.transport.write(_METRICS)
         else:
-            self.transport.write(_SHORT_STREAM if b'"stream":true' in body else _WHOLE)
+            self.transport.write(_NOTHING)
 
-    def send_events(self, left: int) -> None:
+    def answer(self, body: bytes) -> None:
+        """Answer a chat."""
+        if (pace := _PACE.search(body)) is not None:
+            events, milliseconds = divmod(int(pace[1]), 1000)
+            self.transport.write(_STREAM)
+            self.send_events(events, milliseconds / 1000)
+        else:
+            self.transport.write(_SHORT_STREAM if _STREAMED.search(body) else _WHOLE)
+
+    def send_events(self, left: int, pause: float) -> None:
         """Send an event now and the next one after the pause."""
         if self.transport.is_closing():
             return
         if left:
             self.transport.write(_EVENT)
-            self.loop.call_later(PAUSE, self.send_events, left - 1)
+            self.loop.call_later(pause, self.send_events, left - 1, pause)
         else:
             self.transport.write(_LAST)
 

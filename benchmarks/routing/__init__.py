@@ -1,0 +1,1 @@
+"""Which replica a request goes to: pickers of ours and sglang-router, in the same run."""
