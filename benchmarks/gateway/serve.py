@@ -12,6 +12,7 @@ import msgspec
 
 from benchmarks.startup.processes import pin
 from inferno import assembly, settings
+from inferno.assembly import replicas
 from inferno.engines.base import Failure, Launch, ReadyEvent
 
 _PROGRAM = 'read config; echo "$1"; exec cat'
@@ -62,5 +63,5 @@ class StaticEngine:
 if __name__ == "__main__":
     pin(0)
     static = StaticEngine(int(sys.argv[1]))
-    with mock.patch.object(assembly, "engine", return_value=static):
+    with mock.patch.object(replicas, "engine", return_value=static):
         sys.exit(assembly.serve(settings.load()))

@@ -80,7 +80,8 @@ def test_only_the_command_line_prints() -> None:
         if not path.is_relative_to(PACKAGE / "cli")
         for node in ast.walk(tree(path))
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "print"
-        if shown(path) != "src/inferno/assembly.py"  # which greets, on behalf of `inferno serve`
+        if shown(path)
+        != "src/inferno/assembly/process.py"  # which greets, on behalf of `inferno serve`
     ]
     assert printing == []
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import inferno
 from inferno.cli.main import main
 from inferno.settings import Settings
 
@@ -25,6 +26,7 @@ def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Settings]:
     assembly: Any = types.ModuleType("inferno.assembly")
     assembly.serve = serve
     monkeypatch.setitem(sys.modules, "inferno.assembly", assembly)
+    monkeypatch.setattr(inferno, "assembly", assembly, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("INFERNO_CONFIG", raising=False)
     return asked

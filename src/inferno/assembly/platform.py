@@ -1,0 +1,173 @@
+"""Both planes and all that they stand on."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from inferno.assembly.data_plane import data_plane
+from inferno.assembly.listening import open_doors
+from inferno.assembly.replicas import replicas
+from inferno.assembly.way_in import way_in
+from inferno.batches.batching import Batching
+from inferno.batches.types import Bounds as BatchBounds
+from inferno.cluster import kinds, node
+from inferno.cluster.app import ClusterApi
+from inferno.cluster.writing import ensure_namespace
+from inferno.core.resources import DEFAULT_NAMESPACE
+from inferno.data_dir import DataDir
+from inferno.runtimes.local import LocalRuntime
+from inferno.server.operation import Services
+from inferno.settings import Settings
+from inferno.storage.base import ResourceStore
+from inferno.storage.database import Database
+from inferno.storage.resources import SqlResourceStore
+from inferno.storage.sealing import Sealer
+from inferno.telemetry.audit import AuditEvent
+from inferno.telemetry.metrics_requests import RequestMetrics
+from inferno.tenancy.access import Access
+from inferno.tenancy.accounts import Accounts
+from inferno.tenancy.first_start import FirstCredentials, ensure_admin
+from inferno.version import __version__
+from inferno.webhooks.deliverer import Deliverer, claim
+from inferno.webhooks.deliveries import Deliveries
+from inferno.webhooks.guard import Guard
+from inferno.webhooks.interest import Interest
+from inferno.webhooks.model_events import ModelEvents
+from inferno.webhooks.outbox import Outbox
+from inferno.webhooks.sealing import SecretSealer
+from inferno.webhooks.sending import Sender
+from inferno.webhooks.service import Webhooks
+from inferno.webhooks.subscriptions import Subscriptions
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """The listening sockets of the two planes."""
+
+    inference: socket.socket
+    management: socket.socket
+
+    @property
+    def both(self) -> tuple[socket.socket, socket.socket]:
+        """The inference API's, then the control plane's."""
+        return self.inference, self.management
+
+
+@asynccontextmanager
+async def platform(
+    settings: Settings, data_dir: DataDir, sockets: Sockets, stop: asyncio.Event
+) -> AsyncIterator[FirstCredentials | None]:
+    """Run both planes while the block runs; it begins once both answer.
+
+    Leaving goes backwards: the planes finish their requests, then the controllers stop, then the
+    replicas drain, then the database closes.
+
+    Yields:
+        The credentials, where this was the first start.
+    """
+    async with AsyncExitStack() as stack:
+        database = await Database.open(settings.database)
+        stack.push_async_callback(database.close)
+        secret = data_dir.secret()
+        store = await SqlResourceStore.open(database, sealer=Sealer(secret))
+        stack.push_async_callback(store.close)
+        accounts = Accounts.over(database)
+        first = await ensure_admin(
+            data_dir,
+            accounts.users,
+            accounts.keys,
+            password=settings.admin_password,
+            api_key=settings.api_key,
+        )
+        hooks = await stack.enter_async_context(webhooks(settings, database, store, secret))
+        runtime = await stack.enter_async_context(replicas(settings, data_dir, store, secret))
+        requests = RequestMetrics()
+        doors = await stack.enter_async_context(
+            way_in(settings, database, accounts, secret, on_refusal=requests.refused)
+        )
+        if first is not None:
+            made = AuditEvent(action="platform.init", outcome="success", actor="platform")
+            await doors.access.audit.append(made)
+        batches = Batching.over(
+            database,
+            batch_bounds(settings),
+            holder=f"{socket.gethostname()}:{data_dir.path}",
+            outbox=hooks.outbox,
+            check_url=hooks.outbox.guard.check_url,
+        )
+        services = await stack.enter_async_context(
+            data_plane(settings, store, secret, accounts, doors, hooks, database, requests, batches)
+        )
+        cluster = await cluster_api(store, runtime, doors.access, stop)
+        async with asyncio.TaskGroup() as tasks:
+            listeners = open_doors(settings, data_dir, services, cluster)
+            for listener, listening in zip(listeners, sockets.both, strict=True):
+                tasks.create_task(listener.run_on(listening, stop))
+            tasks.create_task(drain_at(stop, services))
+            for listener in listeners:
+                await listener.answering.wait()
+            try:
+                yield first
+            finally:
+                stop.set()
+
+
+async def cluster_api(
+    store: ResourceStore, runtime: LocalRuntime, access: Access, stop: asyncio.Event
+) -> ClusterApi:
+    """Return the cluster API, with the namespace and the node that every cluster has."""
+    await ensure_namespace(store, DEFAULT_NAMESPACE)
+    await node.announce(store, __version__)
+    return ClusterApi(
+        store,
+        kinds.catalog(node.node_name()),
+        runtime,
+        access,
+        version=__version__,
+        stopping=stop,
+    )
+
+
+async def drain_at(stop: asyncio.Event, services: Services) -> None:
+    """Wait for the end, and tell those who wait for a model that it will not come."""
+    await stop.wait()
+    services.batches.drain()
+    services.directory.drain()
+
+
+@asynccontextmanager
+async def webhooks(
+    settings: Settings, database: Database, store: ResourceStore, secret: bytes
+) -> AsyncIterator[Webhooks]:
+    """Wire webhooks; take events in, tell of models and deliver while the block runs."""
+    sealer, interest = SecretSealer(secret), Interest(database)
+    guard = Guard.of(settings.webhook_allow)
+    outbox = Outbox(database, guard, sealer, interest)
+    most = settings.max_webhooks
+    subscriptions = Subscriptions(database, sealer, guard, interest, most=most)
+    deliveries = Deliveries(database, claim=claim())
+    sender = Sender(guard, timeout=settings.webhook_timeout)
+    timeout = settings.webhook_timeout
+    deliverer = Deliverer(deliveries, sender, sealer, outbox.due, timeout=timeout)
+    models = ModelEvents(store, database, outbox)
+    async with deliverer.delivering(), outbox.writing(), models.following():
+        yield Webhooks(outbox, subscriptions, deliveries, sealer)
+
+
+def batch_bounds(settings: Settings) -> BatchBounds:
+    """Return what callers may hand in as batches, and how those are worked on."""
+    return BatchBounds(
+        items=settings.max_batch_items,
+        file_bytes=settings.max_file_bytes,
+        tenant_bytes=settings.max_tenant_bytes,
+        active=settings.max_active_batches,
+        in_flight=settings.batch_concurrency,
+        attempts=settings.batch_attempts,
+        window=settings.batch_window,
+        retention=settings.batch_retention,
+        grace=settings.grace_period,
+    )
