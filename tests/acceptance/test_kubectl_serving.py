@@ -69,13 +69,17 @@ def test_a_pod_that_is_deleted_is_replaced(kubectl: Kubectl) -> None:
     assert after != before
 
 
-def test_pods_can_be_labelled_and_not_changed(kubectl: Kubectl) -> None:
-    pods = kubectl.json("get", "pods")["items"]
+def test_pods_can_be_annotated_and_carry_the_labels_of_their_service(kubectl: Kubectl) -> None:
+    pods = kubectl.json("get", "pods", "-l", "inferno.dev/service=inferno-tiny")["items"]
     staying = [one for one in pods if "deletionTimestamp" not in one["metadata"]]
     pod = staying[0]["metadata"]["name"]
-    kubectl("label", "pod", pod, "seen=yes")
-    assert pod in kubectl("get", "pods", "-l", "seen=yes", "-o", "name")
-    kubectl("label", "pod", pod, "seen-")
+    kubectl("annotate", "pod", pod, "seen=yes")
+    assert kubectl.json("get", "pod", pod)["metadata"]["annotations"]["seen"] == "yes"
+    kubectl("annotate", "pod", pod, "seen-")
+    kubectl("label", "isvc/inferno-tiny", "tier=gold")
+    kubectl("wait", "--for=jsonpath={.metadata.labels.tier}=gold", f"pod/{pod}", "--timeout=30s")
+    assert pod in kubectl("get", "pods", "-l", "tier=gold", "-o", "name")
+    kubectl("label", "isvc/inferno-tiny", "tier-")
     patch = '[{"op": "replace", "path": "/spec/containers/0/image", "value": "other"}]'
     error = kubectl.fails("patch", "pod", pod, "--type=json", "-p", patch)
     assert "may not change fields" in error
