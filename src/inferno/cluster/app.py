@@ -25,7 +25,7 @@ from inferno.cluster.status import RESOURCE_STATE, Subject
 from inferno.cluster.watching import Watcher
 from inferno.cluster.writing import Writer
 from inferno.core.errors import NotFound, PermissionDenied
-from inferno.core.kinds import Verb
+from inferno.core.kinds import READING, Verb
 from inferno.storage.base import ResourceStore
 from inferno.tenancy.access import Visit
 from inferno.web.errors import MethodNotAllowed
@@ -41,10 +41,13 @@ Handler = Callable[[Request], Awaitable[None]]
 
 
 class Witness(Protocol):
-    """Whoever is told of refusals."""
+    """Whoever is told of refusals and of changes."""
 
     def note_denial(self, scope: Scope, visit: Visit, error: PermissionDenied) -> None:
         """Record that a caller was refused what it may not do."""
+
+    def note_change(self, scope: Scope, visit: Visit, action: str, target: str) -> None:
+        """Record that a caller changed something."""
 
 
 class ClusterApi:
@@ -54,7 +57,7 @@ class ClusterApi:
         store: where resources are.
         catalog: what is served.
         logs: where logs of replicas are.
-        access: told of refusals.
+        access: told of refusals and changes.
         version: the platform's.
         stopping: set when the platform goes.
     """
@@ -125,6 +128,11 @@ class ClusterApi:
         verb, handler = self._route(request)
         self._require(request, visit, verb)
         await handler(request)
+        if is_audited(request, verb):
+            about: Subject = exchange.scope["state"][RESOURCE_STATE]
+            target = f"{about.resource}/{about.name}" if about.name else about.resource
+            where = f" in {place.namespace}" if place.namespace else ""
+            self._access.note_change(exchange.scope, visit, f"cluster.{verb}", target + where)
 
     def _route(self, request: Request) -> tuple[Verb, Handler]:
         """Return what a request asks for. Raises MethodNotAllowed, NotFound."""
@@ -239,6 +247,16 @@ class ClusterApi:
 
 
 _REVIEWED = frozenset((group, plural, "v1") for group, plural, _ in discovery.REVIEWS)
+
+
+def is_audited(request: Request, verb: Verb) -> bool:
+    """Return whether the audit trail tells of a request: of what people and tools want changed.
+
+    Operators write statuses and events all day long, which would bury the rest.
+    """
+    definition = request.served.definition
+    observed = request.place.subresource == "status" or definition.plural == "events"
+    return verb not in READING and not observed and not request.options.dry_run
 
 
 def _fits(place: Place, served: Served) -> bool:

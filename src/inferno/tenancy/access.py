@@ -302,6 +302,21 @@ class Access:
         reason = error.details.get("permission", type(error).__name__)
         self._note(scope, visit.principal, visit.address, "permission", reason)
 
+    def note_change(self, scope: Scope, visit: Visit, action: str, target: str) -> None:
+        """Record that a caller changed something."""
+        self.audit.note(
+            AuditEvent(
+                action=action,
+                outcome="success",
+                actor=visit.principal.username,
+                actor_id=visit.principal.user_id,
+                tenant=visit.principal.tenant,
+                target=target,
+                address=visit.address,
+                request_id=scope["state"]["request_id"],
+            )
+        )
+
     def _note_limit(
         self, scope: Scope, principal: Principal | None, address: str, refused: Refused
     ) -> None:

@@ -37,11 +37,15 @@ class NoLogs:
         yield ""
 
 
-class Denials:
-    """Keeps what was refused."""
+class Trail:
+    """Keeps what was refused, and what was changed."""
 
     def __init__(self) -> None:
         self.errors: list[PermissionDenied] = []
+        self.changes: list[tuple[str, str]] = []
+
+    def note_change(self, scope: Scope, visit: Visit, action: str, target: str) -> None:
+        self.changes.append((action, target))
 
     def note_denial(self, scope: Scope, visit: Visit, error: PermissionDenied) -> None:
         self.errors.append(error)
@@ -58,13 +62,16 @@ def let_in(app: ASGIApp) -> ASGIApp:
 
 
 @pytest.fixture
-async def client() -> AsyncIterator[httpx.AsyncClient]:
+def trail() -> Trail:
+    return Trail()
+
+
+@pytest.fixture
+async def client(trail: Trail) -> AsyncIterator[httpx.AsyncClient]:
     database = await Database.open("sqlite+aiosqlite:///:memory:")
     store = await SqlResourceStore.open(database, history=HISTORY)
     await ensure_namespace(store, "default")
-    api = ClusterApi(
-        store, catalog("here"), NoLogs(), Denials(), version="0", stopping=asyncio.Event()
-    )
+    api = ClusterApi(store, catalog("here"), NoLogs(), trail, version="0", stopping=asyncio.Event())
     transport = httpx.ASGITransport(let_in(api))
     async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
         yield client
@@ -167,3 +174,19 @@ async def test_discovery_in_its_old_form(client: httpx.AsyncClient) -> None:
     assert (await client.get("/k8s/openapi/v3")).json()["paths"]["api/v1"]["serverRelativeURL"]
     assert (await client.get("/k8s/openapi/v2")).json()["swagger"] == "2.0"
     assert (await client.get("/k8s/livez")).text == "ok"
+
+
+async def test_changes_are_told_to_the_audit_trail(client: httpx.AsyncClient, trail: Trail) -> None:
+    spaces = "/k8s/api/v1/namespaces"
+    (await client.post(spaces, json={"metadata": {"name": "team"}})).raise_for_status()
+    await client.post(spaces, json={"metadata": {"name": "dry"}}, params={"dryRun": "All"})
+    await client.post(spaces, json={"metadata": {"name": "team"}})
+    await client.get(spaces)
+    await tell(client, "quiet")
+    secret = {"metadata": {"name": "key"}, "type": 5}
+    await client.post("/k8s/api/v1/namespaces/team/secrets", json=secret)
+    (await client.delete(f"{spaces}/team")).raise_for_status()
+    assert trail.changes == [
+        ("cluster.create", "namespaces/team"),
+        ("cluster.delete", "namespaces/team"),
+    ]
