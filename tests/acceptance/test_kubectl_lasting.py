@@ -284,6 +284,10 @@ def test_hostile_requests_are_refused_as_status(platform: Platform) -> None:
             for i in range(40)
         ]
         patch = {"Content-Type": "application/json-patch+json"}
+        deep_fields: dict[str, Any] = {}
+        for _ in range(900):
+            deep_fields = {"f:a": deep_fields}
+        entry = {"manager": "m", "operation": "Update", "fieldsV1": deep_fields}
         bomb = b"a: &a [x, x]\nb: &b [*a, *a]\nmetadata: {name: *b}"
         answers = [
             client.post(PATH, content=deep),
@@ -303,6 +307,12 @@ def test_hostile_requests_are_refused_as_status(platform: Platform) -> None:
             client.patch(f"{PATH}/victim", json={}, headers=patch),
             client.patch(f"{PATH}/victim", json=[1, None], headers=patch),
             client.patch(f"{PATH}/victim", json={"metadata": {"name": "x"}}, headers=MERGE),
+            client.patch(f"{PATH}/victim", json={"spec": deep_fields}, headers=MERGE),
+            client.patch(
+                f"{PATH}/victim", json={"metadata": {"managedFields": [entry]}}, headers=MERGE
+            ),
+            client.get(PATH, params={"labelSelector": "," * 16_000}),
+            client.get(PATH, params={"labelSelector": " " * 16_000 + "!"}),
             client.get(PATH, params={"continue": "!"}),
             client.get(PATH, params={"limit": "-1"}),
             client.get(PATH, params={"labelSelector": "a in ("}),

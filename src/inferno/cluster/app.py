@@ -24,7 +24,7 @@ from inferno.cluster.reviews import review
 from inferno.cluster.status import RESOURCE_STATE, Subject
 from inferno.cluster.watching import Watcher
 from inferno.cluster.writing import Writer
-from inferno.core.errors import NotFound, PermissionDenied
+from inferno.core.errors import InvalidRequest, NotFound, PermissionDenied
 from inferno.core.kinds import READING, Verb
 from inferno.storage.base import ResourceStore
 from inferno.tenancy.access import Visit
@@ -107,8 +107,11 @@ class ClusterApi:
         place = place_of(path)
         if place is None:
             await self._document(exchange, path)
-        else:
+            return
+        try:
             await self._resource(exchange, place)
+        except RecursionError:
+            raise InvalidRequest("The object is nested too deeply.") from None
 
     async def _resource(self, exchange: Exchange, place: Place) -> None:
         """Serve a request for a collection, a resource or a subresource."""

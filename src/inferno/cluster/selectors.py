@@ -12,11 +12,10 @@ from inferno.core.errors import InvalidRequest
 Operator = Literal["in", "notin", "exists", "absent", "gt", "lt"]
 
 _KEY = r"(?:[A-Za-z0-9.-]{1,253}/)?[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
-_SET = re.compile(rf"\s*({_KEY})\s+(in|notin)\s*\(([^()]*)\)\s*")
-_EQUAL = re.compile(rf"\s*({_KEY})\s*(==|=|!=|>|<)\s*([A-Za-z0-9_.-]*)\s*")
-_PRESENT = re.compile(rf"\s*(!?)\s*({_KEY})\s*")
-_FIELD = re.compile(r"\s*([A-Za-z][\w./\-\[\]]*)\s*(==|=|!=)\s*(.*?)\s*")
-_COMMA = re.compile(r",(?![^()]*\))")
+_SET = re.compile(rf"({_KEY})\s+(in|notin)\s*\(([^()]*)\)")
+_EQUAL = re.compile(rf"({_KEY})\s*(==|=|!=|>|<)\s*([A-Za-z0-9_.-]*)")
+_PRESENT = re.compile(rf"(!?)\s*({_KEY})")
+_FIELD = re.compile(r"([A-Za-z][\w./\-\[\]]*)\s*(==|=|!=)(.*)", re.DOTALL)
 MAX_LENGTH = 16_384
 
 
@@ -108,7 +107,19 @@ def field_text(served: Mapping[str, Any], path: str) -> str:
 def parse_labels(text: str) -> tuple[Requirement, ...]:
     """Parse a label selector. Raises InvalidRequest."""
     _check_length(text, "labelSelector")
-    return tuple(_label(part) for part in _COMMA.split(text)) if text.strip() else ()
+    return tuple(_label(part.strip()) for part in _split(text)) if text.strip() else ()
+
+
+def _split(text: str) -> list[str]:
+    """Split a selector at the commas that are not inside of parentheses, in one pass."""
+    parts, begin, is_inside = [], 0, False
+    for index, char in enumerate(text):
+        if char in "()":
+            is_inside = char == "("
+        elif char == "," and not is_inside:
+            parts.append(text[begin:index])
+            begin = index + 1
+    return [*parts, text[begin:]]
 
 
 def _label(part: str) -> Requirement:
@@ -140,12 +151,12 @@ def parse_fields(text: str, known: Callable[[str], bool]) -> tuple[FieldRequirem
     _check_length(text, "fieldSelector")
     wanted = []
     for part in text.split(",") if text.strip() else ():
-        found = _FIELD.fullmatch(part)
+        found = _FIELD.fullmatch(part.strip())
         if found is None:
             raise _unreadable("fieldSelector", part)
         if not known(found[1]):
             raise InvalidRequest(f'"{found[1]}" is not a known field selector.')
-        wanted.append(FieldRequirement(found[1], found[2] != "!=", found[3]))
+        wanted.append(FieldRequirement(found[1], found[2] != "!=", found[3].strip()))
     return tuple(wanted)
 
 
