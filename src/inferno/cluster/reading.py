@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +21,10 @@ from inferno.core.errors import Expired, InvalidRequest
 from inferno.core.resources import Resource
 from inferno.storage.base import ResourceStore
 
-CHUNK = 500
+CHUNK = 200
 """Resources read from the store at once."""
+TURN = 50
+"""Resources written before others have their turn."""
 
 
 class Continue(msgspec.Struct, frozen=True):
@@ -84,7 +87,7 @@ class Reader:
             metadata["continue"] = found.proceed
             if found.remaining:
                 metadata["remainingItemCount"] = found.remaining
-        await request.send(_document(request, found.resources, metadata))
+        await request.send(await _document(request, found.resources, metadata))
 
     async def find(self, request: Request) -> Found:
         """Return the resources that are meant, or a page of them."""
@@ -97,6 +100,8 @@ class Reader:
         async for page, seen, remaining in self._pages(request, after, limit):
             version = seen if version < 0 else version
             for index, resource in enumerate(page, start=1):
+                if not index % TURN:
+                    await asyncio.sleep(0)
                 if meant(request, selector, resource):
                     found.append(resource)
                 left = len(page) - index + remaining
@@ -146,26 +151,39 @@ def _check_version(request: Request, version: int) -> None:
         raise Expired(f"The resource version {wanted} is no longer kept; list without it.")
 
 
-def _document(request: Request, resources: list[Resource], metadata: Object) -> Object:
+async def _document(request: Request, resources: list[Resource], metadata: Object) -> Object:
     """Return a list in the form that is wanted."""
     served, form = request.served, request.wanted.form
     if form == "Table":
         include = request.include
-        rows = [
-            row_of(served, one, encode(served, one) if include == "Object" else {}, include)
-            for one in resources
-        ]
-        return table(served, rows, metadata)
+
+        def row(one: Resource) -> Object:
+            return row_of(served, one, encode(served, one) if include == "Object" else {}, include)
+
+        return table(served, await _written(resources, row), metadata)
     if form in ("PartialObjectMetadata", "PartialObjectMetadataList"):
         return {
             "kind": "PartialObjectMetadataList",
             "apiVersion": "meta.k8s.io/v1",
             "metadata": metadata,
-            "items": [partial(served, one) for one in resources],
+            "items": await _written(resources, lambda one: partial(served, one)),
         }
     return {
         "kind": f"{served.kind}List",
         "apiVersion": served.group_version,
         "metadata": metadata,
-        "items": [encode(served, one) for one in resources],
+        "items": await _written(resources, lambda one: encode(served, one)),
     }
+
+
+async def _written(resources: list[Resource], show: Callable[[Resource], Object]) -> list[Any]:
+    """Return resources as they go over the wire, letting others work in between.
+
+    Requests for inference share the event loop with this, and thousands of resources take a while.
+    """
+    written: list[Any] = []
+    for index, resource in enumerate(resources, start=1):
+        written.append(msgspec.Raw(msgspec.json.encode(show(resource))))
+        if not index % TURN:
+            await asyncio.sleep(0)
+    return written
