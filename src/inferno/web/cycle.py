@@ -51,6 +51,7 @@ class Cycle:
         "_flow",
         "_held",
         "_is_head",
+        "_kept_head",
         "_left_to_send",
         "_more_body",
         "_news",
@@ -91,6 +92,7 @@ class Cycle:
         self._disconnected = False
         self._chunked = False
         self._left_to_send = 0
+        self._kept_head = b""
         self.keep_alive = keep_alive
         self.response_started = False
         self.response_complete = False
@@ -193,7 +195,11 @@ class Cycle:
         if kind == "http.response.body" and self.response_started and not self.response_complete:
             self._send_body(message.get("body", b""), more=message.get("more_body", False))
         elif kind == "http.response.start" and not self.response_started:
-            self._transport.write(self._head(message["status"], message.get("headers", ())))
+            head = self._head(message["status"], message.get("headers", ()))
+            if self._left_to_send:
+                self._kept_head = head  # one write with what is sure to follow, not two
+            else:
+                self._transport.write(head)
             self.response_started = True
             self._expects_continue = False
         else:
@@ -222,8 +228,10 @@ class Cycle:
         return b"%b%b\r\n\r\n" % (STATUS_LINE[status], head)
 
     def _send_body(self, body: bytes, *, more: bool) -> None:
+        head, self._kept_head = self._kept_head, b""
         if self._is_head:
             self._left_to_send = 0
+            self._transport.write(head)
         elif self._chunked:
             if body:
                 end = b"" if more else b"0\r\n\r\n"
@@ -234,7 +242,7 @@ class Cycle:
             self._left_to_send -= len(body)
             if self._left_to_send < 0:
                 raise RuntimeError("The response is longer than its Content-Length.")
-            self._transport.write(body)
+            self._transport.write(head + body)
         if not more:
             self._complete()
 

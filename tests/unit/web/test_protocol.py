@@ -81,10 +81,12 @@ class World:
         headers = [(b"content-length", b"2")]
         if scope["path"] == "/started":
             await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": b"o", "more_body": True})
         await self.may_answer.wait()
         if scope["path"] != "/started":
             await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": b"ok"})
+            await send({"type": "http.response.body", "body": b"o", "more_body": True})
+        await send({"type": "http.response.body", "body": b"k"})
 
     async def receive(self, data: bytes, *, piece: int = 0) -> list[int]:
         """Feed bytes, in pieces or at once, and return the statuses of the answers so far."""
