@@ -54,11 +54,9 @@ class LogReader:
         await self._store.get(Pod, request.name, request.namespace)
         lines = self._source.log(request.name, tail=tail, follow=follow)
         await exchange.start(200, [TEXT, *warned(request.warnings)])
-        with contextlib.suppress(NotFound):  # it has not begun to write, or it is gone
-            async with (
-                exchange.client_present(),
-                contextlib.aclosing(self._until_stop(lines)) as it,
-            ):
+        # Not found: it has not begun to write, or it is gone.
+        with contextlib.suppress(NotFound), exchange.client_present():
+            async with contextlib.aclosing(self._until_stop(lines)) as it:
                 async for line in it:
                     data = line.encode("utf-8", "replace") + b"\n"
                     if limit is not None:

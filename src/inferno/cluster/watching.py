@@ -51,7 +51,7 @@ class Watcher:
         initial = request.options.flag("sendInitialEvents", default=since == 0)
         await exchange.start(200, [JSON_TYPE, *warned(request.warnings)])
         try:
-            async with exchange.client_present():
+            with exchange.client_present():
                 await self._run(request, selector, stream, since=since, initial=initial)
         except InfernoError as error:
             # The head is out: the stream itself has to say it.

@@ -33,6 +33,7 @@ from inferno.core.errors import (
     Unsupported,
 )
 from inferno.core.inferences import Journey
+from inferno.gateway.deadlines import Deadline
 from inferno.gateway.endpoints import Endpoint
 from inferno.gateway.picking import BACKGROUND
 from inferno.gateway.residency import Residency
@@ -54,6 +55,7 @@ ATTEMPTS = 2
 """A request that kills its replica must not kill many."""
 LOOK_AGAIN = 0.5
 """Seconds after which who waits for a model to join its pool asks whether that failed to load."""
+OK: int = HTTPStatus.OK
 BUSY = frozenset({429, 502, 503, 504})
 """Statuses of a server that did not work on a request; another one may."""
 PROGRESS = b',"return_progress":true'
@@ -160,20 +162,19 @@ class GivesWay:
 
     __slots__ = ("asked", "deadline")
 
-    def __init__(self, deadline: asyncio.Timeout) -> None:
+    def __init__(self, deadline: Deadline) -> None:
         self.deadline = deadline
         self.asked = False
 
     def begin(self, seconds: float) -> None:
         """Set the time that the call may take from now on."""
         if not self.asked:
-            self.deadline.reschedule(asyncio.get_running_loop().time() + seconds)
+            self.deadline.move(seconds)
 
     def __call__(self) -> None:
         """End the call."""
         self.asked = True
-        if not self.deadline.expired():
-            self.deadline.reschedule(asyncio.get_running_loop().time())
+        self.deadline.move(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +247,7 @@ class Opening:
     def __init__(self, forwarder: Forwarder, call: Call) -> None:
         self._forwarder = forwarder
         self._call = call
+        self._deadline = Deadline()
         self._endpoint: Endpoint | None = None
         self._response: UpstreamResponse | None = None
 
@@ -256,19 +258,14 @@ class Opening:
             call.destination = forwarder.routes.choose(call.model, Caller())
         self._line = call.destination.route.line
         self._want = call.destination.want()
-        give_way = None
         if call.background:
-            give_way = GivesWay(asyncio.timeout(None))
-            self._want.give_way = give_way
+            self._want.give_way = GivesWay(self._deadline)
             self._want.priority = BACKGROUND
-        self._deadline = (
-            give_way.deadline if give_way else asyncio.timeout(forwarder.timeouts.request)
-        )
         journey = call.journey
         journey.queued = time.perf_counter()
         journey.picked = journey.first = journey.ended = None
         forwarder.retries.earn()
-        await self._deadline.__aenter__()
+        self._deadline.begin(None if call.background else forwarder.timeouts.request)
         try:
             self._response = await self._answered()
         except BaseException as error:
@@ -288,14 +285,13 @@ class Opening:
             self._response.abort()
         self._release()
         self._call.journey.ended = time.perf_counter()
-        try:
-            await self._deadline.__aexit__(kind, error, traceback)
-        except TimeoutError:
-            give_way = self._want.give_way
-            if isinstance(give_way, GivesWay) and give_way.asked:
-                raise Preempted from None
-            seconds = self._forwarder.timeouts.request
-            raise DeadlineExceeded(f"The request took longer than {seconds:g} seconds.") from None
+        if not self._deadline.end(error):
+            return
+        give_way = self._want.give_way
+        if isinstance(give_way, GivesWay) and give_way.asked:
+            raise Preempted from None
+        seconds = self._forwarder.timeouts.request
+        raise DeadlineExceeded(f"The request took longer than {seconds:g} seconds.") from None
 
     def _release(self) -> None:
         endpoint, self._endpoint = self._endpoint, None
@@ -341,7 +337,7 @@ class Opening:
         except UpstreamError as error:
             self._line.failed(endpoint, surely=False)
             raise broken_off(error) from error
-        if response.status == HTTPStatus.OK:
+        if response.status == OK:
             endpoint.health.succeeded(time.monotonic())
             return response
         async with response:

@@ -69,7 +69,7 @@ async def export(exchange: Visited, services: Services) -> None:
     """`GET /audit/export`: all events as JSON lines, oldest first."""
     audit = services.access.audit
     await audit.flush()
-    async with exchange.client_present():
+    with exchange.client_present():
         await exchange.start(200, [NDJSON])
         lines = bytearray()
         async for event in audit.export():

@@ -290,7 +290,7 @@ async def get_results(exchange: Visited, services: Services) -> None:
     batch = await visible_batch(exchange, services)
     accepted = (exchange.header(b"accept") or b"").decode("latin-1").lower()
     as_lines = any(kind in accepted for kind in JSON_LINES)
-    async with exchange.client_present():
+    with exchange.client_present():
         await exchange.start(200, [NDJSON if as_lines else JSON_TYPE])
         async for piece in _written(services, batch, asked, as_lines=as_lines):
             await exchange.write(piece)

@@ -106,7 +106,8 @@ async def chat_completions(exchange: Visited, services: Services) -> None:
     exchange.require_streaming(request.stream)
     exchange.require_grammar(request.grammar)
     calls = [call_for(request, services, exchange.request_id, i) for i in range(request.n or 1)]
-    async with serving(exchange, services, calls, "chat", streamed=request.stream):
+    work = await serving(exchange, services, calls, "chat", streamed=request.stream)
+    with work, exchange.client_present():
         if request.stream:
             async with event_stream(exchange, openai_envelope):
                 await repeated(

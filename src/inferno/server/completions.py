@@ -119,7 +119,8 @@ async def completions(exchange: Visited, services: Services) -> None:
         "model": request.model,
     }
     calls = [choice.call for choice in choices]
-    async with serving(exchange, services, calls, "text_completion", streamed=request.stream):
+    work = await serving(exchange, services, calls, "text_completion", streamed=request.stream)
+    with work, exchange.client_present():
         if request.stream:
             async with event_stream(exchange, openai_envelope):
                 with_usage = bool(request.stream_options and request.stream_options.include_usage)

@@ -37,7 +37,8 @@ async def embeddings(exchange: Visited, services: Services) -> None:
     needs = {"embeddings": "input"}
     tally = Tally.of(wanted, max_tokens=0)
     call = Call(request.model, PATH, wanted, exchange.request_id, needs, tally, streamed=False)
-    async with serving(exchange, services, [call], "embeddings"):
+    work = await serving(exchange, services, [call], "embeddings")
+    with work, exchange.client_present():
         await exchange.respond(200, await read_answer(services.forwarder, call))
 
 

@@ -126,7 +126,7 @@ async def delete_file(exchange: Visited, services: Services) -> None:
 async def get_content(exchange: Visited, services: Services) -> None:
     """`GET /v1/files/{file_id}/content`."""
     file = await visible_file(exchange, services)
-    async with exchange.client_present():
+    with exchange.client_present():
         pieces = await _content(services, file)
         name = quote(file.filename, safe="").encode("ascii")
         await exchange.start(

@@ -86,7 +86,8 @@ async def tokens(forwarder: Forwarder, call: Call, ending: Ending) -> AsyncGener
 async def _answer(exchange: Visited, services: Services, request: InferenceRequest) -> None:
     begun = time.perf_counter()
     call = call_for(request, services, exchange.request_id)
-    async with serving(exchange, services, [call], "text_completion"):
+    work = await serving(exchange, services, [call], "text_completion")
+    with work, exchange.client_present():
         answer = await whole_completion(services.forwarder, call)
         choice = answer.choices[0]
         shown = {"text": choice.text, "index": 0, "finish_reason": choice.finish_reason}
@@ -105,13 +106,13 @@ async def _answer(exchange: Visited, services: Services, request: InferenceReque
 async def _stream(exchange: Visited, services: Services, request: InferenceRequest) -> None:
     exchange.require_streaming(True)
     call = call_for(request, services, exchange.request_id)
-    async with (
-        serving(exchange, services, [call], "text_completion", streamed=True),
-        event_stream(exchange, native_envelope),
-    ):
-        await repeated(
-            lambda: _send_tokens(exchange, services.forwarder, call), lambda: not exchange.started
-        )
+    work = await serving(exchange, services, [call], "text_completion", streamed=True)
+    with work, exchange.client_present():
+        async with event_stream(exchange, native_envelope):
+            await repeated(
+                lambda: _send_tokens(exchange, services.forwarder, call),
+                lambda: not exchange.started,
+            )
 
 
 async def _send_tokens(exchange: Visited, forwarder: Forwarder, call: Call) -> None:

@@ -75,7 +75,10 @@ async def passed_through(
     if destination.route.line.reads_prompts:
         destination.prompt = head.text
     call = _call(exchange, services, head, body, path, destination)
-    async with serving(exchange, services, [call], operation, to=destination, streamed=head.stream):
+    work = await serving(
+        exchange, services, [call], operation, to=destination, streamed=head.stream
+    )
+    with work, exchange.client_present():
         if head.stream:
             async with event_stream(exchange, openai_envelope):
                 await repeated(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from types import TracebackType
 
 from starlette.types import Scope
@@ -17,7 +16,7 @@ from inferno.gateway.forwarding import Call
 from inferno.gateway.routing import Caller, Destination
 from inferno.server.operation import Services, Visited
 from inferno.tenancy.access import Visit
-from inferno.web.exchange import ClientDisconnected
+from inferno.web.exchange import ClientDisconnected, Exchange
 
 SESSION = b"x-session-id"
 """Requests of one session go to the same target, and to the same endpoint where that can be."""
@@ -32,7 +31,6 @@ ROUTING_HEADERS = frozenset({SESSION, DESTINATION, SUBSET, OBJECTIVE, FAIRNESS})
 MAX_HEADER = 4096
 
 
-@asynccontextmanager
 async def serving(
     exchange: Visited,
     services: Services,
@@ -41,8 +39,8 @@ async def serving(
     *,
     to: Destination | None = None,
     streamed: bool | None = False,
-) -> AsyncIterator[None]:
-    """Do the enclosed work on the calls of a request; it ends when the client leaves.
+) -> Observed:
+    """Reserve what the calls of a request may take.
 
     Args:
         exchange: the request, its body read.
@@ -52,9 +50,11 @@ async def serving(
         to: where they go; by default what their model's name says.
         streamed: whether the answer is a stream.
 
+    Returns:
+        What the work on the calls has to be done in.
+
     Raises:
         RateLimitExceeded: the tokens that the calls may take do not fit into the caller's limits.
-        ClientDisconnected: the client left.
     """
     visit = exchange.visit
     destination = to or destination_of(services, exchange.scope, visit, calls[0].model, operation)
@@ -64,10 +64,8 @@ async def serving(
         exchange.routed = calls[0].journey
     await services.access.reserve(exchange.scope, visit, [call.tally for call in calls])
     observed = Observed(services, exchange.scope, visit, calls, operation, streamed=bool(streamed))
-    with observed as inference:
-        async with exchange.client_present():
-            yield
-        inference.error = exchange.failure
+    observed.exchange = exchange
+    return observed
 
 
 def destination_of(
@@ -141,9 +139,12 @@ class Observed:
         calls: to replicas.
         operation: what was asked for.
         streamed: whether the answer is a stream.
+
+    Attributes:
+        exchange: the response, which may have told its client what went wrong.
     """
 
-    __slots__ = ("_calls", "_services", "inference")
+    __slots__ = ("_calls", "_services", "exchange", "inference")
 
     def __init__(
         self,
@@ -158,6 +159,7 @@ class Observed:
         principal, state = visit.principal, scope["state"]
         self._services = services
         self._calls = calls
+        self.exchange: Exchange | None = None
         self.inference = Inference(
             request_id=state["request_id"],
             operation=operation,
@@ -188,11 +190,13 @@ class Observed:
     ) -> None:
         inference = self.inference
         inference.ended = time.perf_counter()
-        if isinstance(error, InfernoError):
+        if error is None:
+            inference.error = self.exchange.failure if self.exchange is not None else None
+        elif isinstance(error, InfernoError):
             inference.error = error
         elif isinstance(error, ClientDisconnected | asyncio.CancelledError | GeneratorExit):
             inference.outcome = "cancelled"
-        elif error is not None:
+        else:
             inference.outcome = "error"
         if inference.error is not None:
             inference.outcome = "error"

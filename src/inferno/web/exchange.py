@@ -188,7 +188,7 @@ class Presence:
         self._left = False
         self._watcher: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> None:
+    def __enter__(self) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - an ASGI app always runs in a task
         self._task = task
@@ -197,7 +197,7 @@ class Presence:
         elif not self._on_departure(self._leave):
             raise ClientDisconnected
 
-    async def __aexit__(
+    def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,

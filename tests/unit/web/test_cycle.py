@@ -201,7 +201,7 @@ class Work:
         self.count += 1
         outcome = "answered"
         try:
-            async with exchange.client_present():
+            with exchange.client_present():
                 self.begun.put_nowait(self.count)
                 await self.may_end.wait()
                 await exchange.respond(200, b"ok")
@@ -262,7 +262,7 @@ class TestAClientThatLeaves:
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             exchange = Exchange(scope, receive, send, max_body_bytes=10)
-            async with exchange.client_present():
+            with exchange.client_present():
                 await exchange.respond(200, b"ok")
                 assert (await receive())["type"] == "http.disconnect"
                 await left.wait()
@@ -285,7 +285,7 @@ class TestAClientThatLeaves:
             while (await receive())["type"] != "http.disconnect":
                 pass
             try:
-                async with Presence(scope, receive):
+                with Presence(scope, receive):
                     seen.put_nowait("entered")
             except ClientDisconnected:
                 seen.put_nowait("refused")
@@ -311,7 +311,7 @@ class TestAClientThatLeaves:
 
         async def work() -> None:
             scope = {"extensions": {DEPARTURE: on_departure}} if says_so else {}
-            async with Presence(scope, receive):
+            with Presence(scope, receive):
                 await asyncio.sleep(60)
 
         task = asyncio.ensure_future(work())
@@ -325,9 +325,8 @@ class TestAClientThatLeaves:
         async def receive() -> Message:
             return {"type": "http.disconnect"}
 
-        with pytest.raises(ClientDisconnected):
-            async with Presence({}, receive):
-                await asyncio.sleep(60)
+        with pytest.raises(ClientDisconnected), Presence({}, receive):
+            await asyncio.sleep(60)
 
 
 async def test_the_end_of_the_grace_period_cuts_requests_off() -> None:
