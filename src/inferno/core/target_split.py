@@ -51,6 +51,8 @@ class TargetSplit:
         """
         if not self.weights:
             raise NoValidTarget(self.model_name)
+        if len(self.weights) == 1:
+            return self.weights[0][0]
         rest = point * sum(weight for _, weight in self.weights)
         for name, weight in self.weights:
             rest -= weight

@@ -119,6 +119,8 @@ class Line:
         self.model = model
         self.max_waiting = max_waiting
         self.endpoints: dict[str, Endpoint] = {}
+        self.is_remote = True
+        """Whether all its endpoints are run by somebody else."""
         self.last_used = time.monotonic()
         self.tight = False
         """Whether requests of different importance meet here. Then what is not critical does not
@@ -155,11 +157,6 @@ class Line:
     def reads_prompts(self) -> bool:
         """Whether it matters here how a prompt begins."""
         return self._picker.reads_prompts and len(self.endpoints) > 1
-
-    @property
-    def is_remote(self) -> bool:
-        """Whether all its endpoints are run by somebody else."""
-        return all(endpoint.remote for endpoint in self.endpoints.values())
 
     def any_fit(self, want: Want) -> bool:
         """Return whether any endpoint is fit for a request, be it now or when it has room."""
@@ -241,6 +238,7 @@ class Line:
         """Put an endpoint to use; from now on the model can be idle."""
         self.touch()
         self.endpoints[endpoint.name] = endpoint
+        self._look()
         if self not in endpoint.lines:
             endpoint.lines.append(self)
         self.serve_waiting()
@@ -248,8 +246,12 @@ class Line:
     def remove(self, name: str) -> None:
         """Give an endpoint no more requests; those it works on go on."""
         endpoint = self.endpoints.pop(name, None)
+        self._look()
         if endpoint is not None and self in endpoint.lines:
             endpoint.lines.remove(self)
+
+    def _look(self) -> None:
+        self.is_remote = all(endpoint.remote for endpoint in self.endpoints.values())
 
     def failed(self, endpoint: Endpoint, *, surely: bool) -> None:
         """Note that an endpoint did not do its work; it may be passed over for a while.

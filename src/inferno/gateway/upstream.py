@@ -21,6 +21,7 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import inf
 from ssl import SSLContext
 from types import TracebackType
@@ -673,11 +674,7 @@ def _encode_head(
 
     The whole head is checked at once: it must hold the line ends written here and no others.
     """
-    names = [name.lower() for name, _ in headers]
-    if not MANAGED_HEADERS.isdisjoint(names):
-        raise ValueError(f"The client writes {MANAGED_HEADERS.intersection(names)} itself.")
-    if b"" in names or b"".join(names).translate(None, _TOKEN):
-        raise ValueError("A header name is not a token.")
+    _check_names(tuple([name for name, _ in headers]))
     if not method.isalpha() or not path or b" " in path:
         raise ValueError("Method or path would break the request line.")
     lines = [b"%b %b HTTP/1.1" % (method, path), b"Host: " + address.authority]
@@ -690,6 +687,16 @@ def _encode_head(
     if head.count(b"\n") != ends or head.count(b"\r") != ends or b"\0" in head:
         raise ValueError("Path or headers contain CR, LF or NUL.")
     return head
+
+
+@lru_cache(maxsize=64)  # nearly all requests have the same
+def _check_names(given: tuple[bytes, ...]) -> None:
+    """Raise ValueError for names of headers that would mean another message."""
+    names = [name.lower() for name in given]
+    if not MANAGED_HEADERS.isdisjoint(names):
+        raise ValueError(f"The client writes {MANAGED_HEADERS.intersection(names)} itself.")
+    if b"" in names or b"".join(names).translate(None, _TOKEN):
+        raise ValueError("A header name is not a token.")
 
 
 def _size(headers: Headers) -> int:

@@ -13,7 +13,7 @@ from inferno.core.errors import InfernoError, InvalidRequest
 from inferno.core.inferences import Inference, Operation
 from inferno.core.tenancy import Permission, Principal
 from inferno.gateway.forwarding import Call
-from inferno.gateway.routing import Caller, Destination
+from inferno.gateway.routing import Caller, Destination, anybody_of
 from inferno.server.operation import Services, Visited
 from inferno.tenancy.access import Visit
 from inferno.web.exchange import ClientDisconnected, Exchange
@@ -106,7 +106,7 @@ def caller_of(scope: Scope, principal: Principal) -> Caller:
         if name in ROUTING_HEADERS and name not in given:
             given[name] = _text(name, value)
     if not given:
-        return Caller(principal.tenant)
+        return anybody_of(principal.tenant)
     hint = given.get(SUBSET, given.get(DESTINATION))
     fairness = given.get(FAIRNESS, "")
     if Permission.MANAGE_QUEUE not in principal.permissions:

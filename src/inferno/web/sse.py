@@ -48,6 +48,9 @@ class EventSplitter:
         """
         partial = self._partial
         if not partial:
+            end = len(data) - 2
+            if data.find(b"\n") == end and data.endswith(b"\n") and end < self._max - 1:
+                return [data]  # one event of one line, as most blocks are
             events, end = self._cut(data, 0)
             partial += data[end:]
         else:
