@@ -122,6 +122,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         request_timeout: how long a request may take in all.
         first_byte_timeout: how long a streamed answer may take to begin; 0 for `request_timeout`.
         stream_idle_timeout: how long a streamed answer may pause; 0 for `request_timeout`.
+        hedge_after: asks a second replica when an answer has not begun after so long; 0 for never.
         probe_interval: time between two looks at a model server that others run.
         scrape_interval: time between two questions to such a server how loaded it is; 0 for none.
         picker: scorers that choose among replicas, with weights (`prefix=3,queue=2`).
@@ -198,6 +199,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     request_timeout: Seconds = 300.0
     first_byte_timeout: Seconds = 0.0
     stream_idle_timeout: Seconds = 120.0
+    hedge_after: Seconds = 0.0
     probe_interval: Annotated[float, msgspec.Meta(ge=0.1, le=1e9)] = 5.0
     scrape_interval: Seconds = 0.25
     picker: str = "cost=4,session=3,lora=2,kv-cache=1"

@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -191,3 +191,26 @@ def test_a_full_line_is_refused(front: Platform, cluster: Cluster) -> None:
         statuses = Counter(a.status_code for a in asyncio.run(many(front, "full", 14)))
         assert statuses[200] == 8, statuses
         assert statuses[503] == 6, statuses
+
+
+def test_a_hedge_asks_another_server_and_hangs_up_on_the_slower_one(
+    start: Callable[..., Platform],
+) -> None:
+    environment = {
+        **NO_MODEL,
+        **UNLIMITED,
+        "INFERNO_HEDGE_AFTER": "0.1",
+        "INFERNO_PICKER": "session",
+    }
+    platform = start(environment=environment)
+    stuck, quick = ModelServer("stuck", fault="hang"), ModelServer("quick")
+    with model_servers(stuck, quick):
+        cluster = Cluster(platform)
+        cluster.pool("hedged", stuck, quick)
+        cluster.model("hedged", "hedged", targets={"base": 1})
+        for number in range(8):
+            answer = ask(platform, "hedged", **{"X-Session-ID": f"session {number}"})
+            assert answer.status_code == 200
+            assert answer.headers["x-gateway-destination-endpoint-served"] == quick.address
+        assert stuck.requests, "nothing was asked of it"
+        within(lambda: stuck.abandoned == len(stuck.requests))

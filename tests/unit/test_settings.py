@@ -47,6 +47,7 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "stream_idle_timeout": ("30", 30.0),
     "probe_interval": ("1", 1.0),
     "picker": ("queue=1", "queue=1"),
+    "hedge_after": ("0.5", 0.5),
     "max_header_bytes": ("1024", 1024),
     "header_timeout": ("14", 14.0),
     "body_timeout": ("15", 15.0),

@@ -147,6 +147,7 @@ def timeouts(settings: Settings) -> Timeouts:
         request=settings.request_timeout,
         first_byte=settings.first_byte_timeout,
         idle=settings.stream_idle_timeout,
+        hedge_after=settings.hedge_after,
     )
 
 

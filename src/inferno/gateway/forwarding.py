@@ -35,6 +35,7 @@ from inferno.core.errors import (
 from inferno.core.inferences import Journey
 from inferno.gateway.deadlines import Deadline
 from inferno.gateway.endpoints import Endpoint
+from inferno.gateway.hedging import first_of
 from inferno.gateway.picking import BACKGROUND
 from inferno.gateway.residency import Residency
 from inferno.gateway.retries import RetryBudget
@@ -187,6 +188,7 @@ class Timeouts:
         request: a call in all, its answer included.
         first_byte: from sending a streamed call to the head of its answer.
         idle: between two pieces of an answer.
+        hedge_after: for an answer to begin, until another endpoint is asked too; 0 for ever.
     """
 
     queue: float
@@ -194,6 +196,7 @@ class Timeouts:
     request: float
     first_byte: float
     idle: float
+    hedge_after: float = 0.0
 
 
 class Forwarder:
@@ -305,6 +308,8 @@ class Opening:
         call = self._call
         while True:
             endpoint = self._endpoint = self._line.take(self._want) or await self._wait()
+            if isinstance(self._want.give_way, GivesWay):
+                self._want.give_way.begin(self._forwarder.timeouts.request)
             journey = call.journey
             journey.picked = time.perf_counter()
             journey.endpoint = endpoint.name
@@ -321,7 +326,8 @@ class Opening:
         """Send the call to an endpoint; None where it may be tried on another one."""
         call = self._call
         try:
-            response = await self._request(endpoint)
+            response = await self._begun(endpoint)
+            endpoint = self._endpoint or endpoint
         except (ConnectFailed, ConnectionLost) as error:
             self._line.failed(endpoint, surely=True)
             log.warning(
@@ -351,6 +357,38 @@ class Opening:
                 endpoint.health.succeeded(time.monotonic())
             raise await refusal(response)
 
+    async def _begun(self, endpoint: Endpoint) -> UpstreamResponse:
+        """Return the head of an endpoint's answer, or of another one's that was quicker."""
+        after = self._forwarder.timeouts.hedge_after
+        if not after or self._want.give_way is not None or len(self._line.endpoints) < 2:
+            return await self._request(endpoint)
+        others: list[Endpoint] = []
+
+        def another() -> Endpoint | None:
+            self._want.tried.append(endpoint)
+            found = self._line.take(self._want) if self._forwarder.retries.spend() else None
+            self._want.tried.pop()
+            if found is endpoint:
+                self._line.release(found)
+                return None
+            if found is not None:
+                others.append(found)
+            return found
+
+        try:
+            chosen, response = await first_of(self._request, endpoint, another, after=after)
+        except BaseException:
+            for other in others:
+                self._line.release(other)
+            raise
+        for loser in {endpoint, *others} - {chosen}:
+            loser.health.undecided()
+            self._line.release(loser)
+        self._endpoint = chosen
+        self._call.journey.endpoint = chosen.name
+        self._call.journey.address = str(chosen.address)
+        return response
+
     def _may_retry(self) -> bool:
         return len(self._want.tried) < ATTEMPTS - 1 and self._forwarder.retries.spend()
 
@@ -374,8 +412,6 @@ class Opening:
                 f"No replica of model '{self._call.model}' was free within {allowed:g} seconds.",
                 retry_after=5,
             ) from None
-        if isinstance(give_way, GivesWay):
-            give_way.begin(timeouts.request)
         return endpoint
 
     async def _place(self) -> Endpoint:
