@@ -8,7 +8,7 @@ prompts.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -22,7 +22,7 @@ from inferno.core.labels import selects
 from inferno.core.model_servers import ModelServer
 from inferno.core.pool_members import Member, members
 from inferno.core.replica_labels import replica_labels
-from inferno.core.resources import Resource
+from inferno.core.resources import Pod, Resource
 from inferno.core.secrets import Secret
 from inferno.core.target_split import TargetSplit
 from inferno.gateway.directory import Directory
@@ -34,6 +34,7 @@ from inferno.gateway.server_clients import ServerClients
 from inferno.gateway.upstream import Address
 from inferno.storage.base import ResourceStore
 
+R = TypeVar("R", bound=Resource)
 T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
@@ -144,9 +145,11 @@ class Pools:
         seen: dict[str, Endpoint] = {}
         self.remote = {}
         known_lines: set[str] = set()
+        pods = by_namespace(self._directory.pods.values())
+        servers = by_namespace(self.servers.values())
         for pool in self._pools.values():
             if pool.is_served:
-                known_lines.add(self._draw_pool(pool, seen))
+                known_lines.add(self._draw_pool(pool, pods, servers, seen))
         for name in self._known_lines() - known_lines:
             self._lines.drop(name, lambda: ModelNotFound("", []))
         self._endpoints = seen
@@ -167,11 +170,18 @@ class Pools:
     def _known_lines(self) -> set[str]:
         return {line.model for line in self._lines.lines() if line.model.startswith(LINE_PREFIX)}
 
-    def _draw_pool(self, pool: InferencePool, seen: dict[str, Endpoint]) -> str:
-        """Bring one pool's line up to date, and return its name."""
+    def _draw_pool(
+        self,
+        pool: InferencePool,
+        pods: Mapping[str, Sequence[Pod]],
+        servers: Mapping[str, Sequence[ModelServer]],
+        seen: dict[str, Endpoint],
+    ) -> str:
+        """Bring one pool's line up to date with what its namespace has, and return its name."""
         metadata = pool.metadata
         line = self._lines.line(line_name(metadata.namespace, metadata.name))
-        found = members(pool, self._directory.pods.values(), self.servers.values())
+        space = metadata.namespace
+        found = members(pool, pods.get(space, ()), servers.get(space, ()))
         wanted = {e.name: e for e in self._present(metadata.namespace, found, seen)}
         for name, endpoint in list(line.endpoints.items()):
             if wanted.get(name) is not endpoint:
@@ -287,6 +297,14 @@ class Pools:
         for name, levels in priorities.items():
             if name in lines:
                 self._lines.line(name).tight = levels != {0}
+
+
+def by_namespace(resources: Iterable[R]) -> dict[str, list[R]]:
+    """Return resources by their namespaces."""
+    spaces: dict[str, list[R]] = {}
+    for resource in resources:
+        spaces.setdefault(resource.metadata.namespace, []).append(resource)
+    return spaces
 
 
 def _replace(table: dict[RouteKey, T], content: dict[RouteKey, T]) -> None:
