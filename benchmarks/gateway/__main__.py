@@ -182,6 +182,8 @@ def judge(samples: Samples) -> None:
         if samples[MAIN].get(name):
             ratio = _ratio(samples[MAIN], name, "rate")
             _verdict(f"at least {aim:g} times the requests/s of {name}", ratio, ratio >= aim)
+            cpu = _ratio(samples[MAIN], name, "cpu")
+            print(f"  CPU of a request, which other load disturbs less: {cpu:.2f} times {name}'s.")
     if samples[MAIN_STREAM].get(ENVOY):
         ratio = _ratio(samples[MAIN_STREAM], ENVOY, "cpu")
         _verdict("at most 1.3 times envoy's CPU for an event of a stream", ratio, ratio <= 1.3)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
@@ -52,6 +53,8 @@ async def compare(
             with party.awake():
                 sample = await converse(party, model, plan, replicas)
             samples[party.name].append(sample)
+            figures = f"{sample.rate:.1f} tokens/s, {sample.first_token * 1e3:.0f} ms"
+            print(f"{party.name}: {figures}", file=sys.stderr, flush=True)
     return samples
 
 

@@ -294,7 +294,7 @@ class Line:
         want.unread = 0
         if want.prompt and self.reads_prompts:
             want.unread = unread_bytes(endpoint, want)
-            endpoint.prefixes.add(want.blocks)
+            endpoint.prefixes.add(want.blocks, time.monotonic())
         endpoint.take(want.give_way, want.unread)
 
     def _pick(self, want: Want) -> Endpoint | None:

@@ -13,6 +13,7 @@ free count more than places in a queue.
 from __future__ import annotations
 
 import random
+import time
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -68,6 +69,9 @@ class Want:
 ANSWER_BYTES = 2048
 """What an engine could read while it writes one answer alone."""
 
+CONVERSATIONS_BYTES = 4096
+"""What it costs a new conversation that as many are led already as there are slots."""
+
 RETURNING = 0.5
 """How likely the prompt comes again that has to be forgotten for another."""
 
@@ -116,24 +120,34 @@ def unread_bytes(endpoint: Endpoint, want: Want) -> int:
     return len(want.prompt) - endpoint.prefixes.matching(want.blocks) * BLOCK_BYTES
 
 
-def cost(endpoint: Endpoint, want: Want) -> float:
+def cost(endpoint: Endpoint, want: Want, now: float) -> float:
     """Return what a request costs at an endpoint, in bytes of prompts that have to be read.
 
     What it has to read of the prompt counts thrice, since that delays others too; what it has to
     read of others' prompts by half, since on average half of that is done. Besides, it writes
     others' answers meanwhile, in all its slots at once, and those beyond its slots wait for whole
-    answers; and what this prompt takes the place of may have to be read again.
+    answers; what this prompt takes the place of may have to be read again; and the conversations
+    that it leads will come back, which keeps new ones away.
     """
     read = unread_bytes(endpoint, want)
-    slots, busy = endpoint.slots, endpoint.busy
+    slots, busy, prefixes = endpoint.slots, endpoint.busy, endpoint.prefixes
     writing = min(busy, slots) / slots + max(0, busy - slots)
-    lost = endpoint.prefixes.displaced(read // BLOCK_BYTES) * BLOCK_BYTES
-    return 3 * read + endpoint.backlog / 2 + writing * ANSWER_BYTES + lost * RETURNING
+    lost = prefixes.displaced(read // BLOCK_BYTES) * BLOCK_BYTES
+    is_new = bool(want.prompt) and not prefixes.goes_on(want.blocks)
+    led = prefixes.live(now) / slots if is_new else 0.0
+    return (
+        3 * read
+        + endpoint.backlog / 2
+        + writing * ANSWER_BYTES
+        + lost * RETURNING
+        + led * CONVERSATIONS_BYTES
+    )
 
 
 def by_cost(candidates: Sequence[Endpoint], want: Want) -> list[float]:
     """Prefer those at which it costs least; what costs `TELLING_BYTES` more has half the score."""
-    costs = [cost(endpoint, want) for endpoint in candidates]
+    now = time.monotonic()
+    costs = [cost(endpoint, want, now) for endpoint in candidates]
     least = min(costs)
     return [TELLING_BYTES / (TELLING_BYTES + one - least) for one in costs]
 

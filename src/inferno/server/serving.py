@@ -60,12 +60,23 @@ async def serving(
     destination = to or destination_of(services, exchange.scope, visit, calls[0].model, operation)
     for call in calls:
         call.destination = destination
+    if not destination.prompt and destination.route.line.reads_prompts:
+        destination.prompt = prompt_in(calls[0].body)
     if destination.route.pool:
         exchange.routed = calls[0].journey
     await services.access.reserve(exchange.scope, visit, [call.tally for call in calls])
     observed = Observed(services, exchange.scope, visit, calls, operation, streamed=bool(streamed))
     observed.exchange = exchange
     return observed
+
+
+def prompt_in(body: bytes) -> bytes:
+    """Return the prompt of a call, as it is written, and what comes after it.
+
+    Quotes within texts are escaped in JSON, so no text can look like the field.
+    """
+    at = max(body.find(b'"messages":'), body.find(b'"prompt":'), 0)
+    return body[at:]
 
 
 def destination_of(

@@ -33,6 +33,7 @@ from inferno.gateway.upstream import Address
 from inferno.settings import Settings
 
 SLOTS = 4
+NOW = time.monotonic()
 
 
 def endpoint(name: str = "a", *, in_flight: int = 0, backlog: int = 0) -> Endpoint:
@@ -52,7 +53,7 @@ def endpoint(name: str = "a", *, in_flight: int = 0, backlog: int = 0) -> Endpoi
 
 def knowing(prompt: bytes, name: str = "warm", *, in_flight: int = 0) -> Endpoint:
     one = endpoint(name, in_flight=in_flight)
-    one.prefixes.add(blocks_of(prompt))
+    one.prefixes.add(blocks_of(prompt), NOW)
     return one
 
 
@@ -95,7 +96,7 @@ def test_one_of_the_candidates_is_picked_and_left_as_it_is(
 
 @given(ENDPOINTS, WANTS)
 def test_what_costs_less_scores_more(candidates: list[Endpoint], want: Want) -> None:
-    costs = [cost(one, want) for one in candidates]
+    costs = [cost(one, want, NOW) for one in candidates]
     scores = by_cost(candidates, want)
     by_costs = sorted(range(len(candidates)), key=lambda at: costs[at])
     assert scores[by_costs[0]] == 1.0
@@ -106,9 +107,9 @@ def test_what_costs_less_scores_more(candidates: list[Endpoint], want: Want) -> 
 @given(st.integers(0, 2 * SLOTS - 1), st.integers(0, 10**6), st.integers(1, 10**6), st.binary())
 def test_more_to_do_costs_more(in_flight: int, backlog: int, more: int, prompt: bytes) -> None:
     want = Want(prompt=prompt)
-    now = cost(endpoint(in_flight=in_flight, backlog=backlog), want)
-    assert cost(endpoint(in_flight=in_flight + 1, backlog=backlog), want) > now
-    assert cost(endpoint(in_flight=in_flight, backlog=backlog + more), want) > now
+    now = cost(endpoint(in_flight=in_flight, backlog=backlog), want, NOW)
+    assert cost(endpoint(in_flight=in_flight + 1, backlog=backlog), want, NOW) > now
+    assert cost(endpoint(in_flight=in_flight, backlog=backlog + more), want, NOW) > now
 
 
 @given(st.integers(0, len(PROMPT)))
@@ -149,7 +150,18 @@ def test_a_new_conversation_goes_where_nobody_else_is_forgotten() -> None:
     full.prefixes.remembered = empty.prefixes.remembered = 4096 // BLOCK_BYTES
     want = Want(prompt=b"another " * 400)
     assert Picker.parse(DEFAULT).pick([full, empty], want) is empty
-    assert cost(full, want) > cost(empty, want)
+    assert cost(full, want, NOW) > cost(empty, want, NOW)
+
+
+def test_a_new_conversation_keeps_away_from_those_that_lead_many() -> None:
+    system = b"s" * (3 * BLOCK_BYTES)
+    leading, other = endpoint("leading"), endpoint("other")
+    for number in range(SLOTS):
+        leading.prefixes.add(blocks_of(system + b"%d" % number * 500), NOW)
+    new, again = system + b"new" * 50, system + b"3" * 600
+    picker = Picker.parse(DEFAULT)
+    assert picker.pick([leading, other], Want(prompt=new)) is other
+    assert picker.pick([leading, other], Want(prompt=again)) is leading
 
 
 def test_new_conversations_are_spread() -> None:
@@ -165,7 +177,7 @@ def test_requests_of_others_count_too() -> None:
     busy.scraped(load(running=SLOTS, waiting=3))
     idle.scraped(load())
     assert busy.busy == SLOTS + 3
-    assert cost(busy, Want()) - cost(idle, Want()) == ANSWER_BYTES * (1 + 3)
+    assert cost(busy, Want(), NOW) - cost(idle, Want(), NOW) == ANSWER_BYTES * (1 + 3)
     assert Picker.parse(DEFAULT).pick([busy, idle], Want()) is idle
 
 
