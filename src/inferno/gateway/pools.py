@@ -39,9 +39,9 @@ T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
-SERVER_CAPACITY = 100
-"""Requests that a model server is given at once, until it says how many it works on (the Endpoint
-Picker's concurrency detector)."""
+SERVER_CAPACITY = 256
+"""Requests that a model server is given at once, until it says how many it works on: what vLLM works
+on at once where nothing else is said."""
 
 SETTLING_SECONDS = 0.02
 """After a change, before the picture is drawn anew: changes come in crowds."""
