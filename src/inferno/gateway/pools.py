@@ -40,8 +40,8 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 SERVER_CAPACITY = 256
-"""Requests that a model server is given at once, until it says how many it works on: what vLLM works
-on at once where nothing else is said."""
+"""Requests that a model server is given at once, until it says how many it works on: as many as vLLM
+works on by default."""
 
 SETTLING_SECONDS = 0.02
 """After a change, before the picture is drawn anew: changes come in crowds."""
