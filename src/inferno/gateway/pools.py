@@ -40,8 +40,8 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 SERVER_CAPACITY = 256
-"""Requests that a model server is given at once, until it says how many it works on: as many as vLLM
-works on by default."""
+"""Requests that a model server is given at once, until it says how many it works on: vLLM's default
+of how many it works on."""
 
 SETTLING_SECONDS = 0.02
 """After a change, before the picture is drawn anew: changes come in crowds."""
