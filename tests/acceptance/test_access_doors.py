@@ -112,6 +112,10 @@ PERMISSIONS: dict[str | None, str] = {
 PUBLIC = {
     ("GET", "/health"),
     ("GET", "/v1/health"),
+    ("GET", "/health/live"),
+    ("GET", "/v1/health/live"),
+    ("GET", "/health/ready"),
+    ("GET", "/v1/health/ready"),
     ("POST", "/auth/login"),
     ("POST", "/auth/refresh"),
 }

@@ -123,8 +123,10 @@ def test_no_request_hides_behind_another(plane: str, auth: bytes, vector: str) -
     ],
 )
 def test_what_is_not_http_is_answered_in_the_envelope(
-    plane: str, auth: bytes, request_line: bytes
+    plane: str, auth: bytes, request_line: bytes, request: pytest.FixtureRequest
 ) -> None:
+    if request_line.startswith(b"\x16") and "management" in request.node.name:
+        request_line = request_line[1:]  # there it is the beginning of TLS, which is spoken too
     check_refusal(exchange(plane, request_line + b"\r\n" + auth + b"\r\n"), 400)
 
 

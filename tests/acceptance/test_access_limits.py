@@ -59,7 +59,8 @@ def check_headers(answer: httpx.Response, *, remaining: int, limit: int = 60) ->
     assert int(values["x-ratelimit-remaining"]) == remaining
     after = int(values["x-ratelimit-reset-after"])
     assert 0 < after <= 60
-    assert int(values["x-ratelimit-reset"]) == pytest.approx(time.time() + after, abs=3)
+    # It was true when it was said; a busy machine reads it later.
+    assert time.time() + after - 60 < int(values["x-ratelimit-reset"]) <= time.time() + after + 1
 
 
 async def ask_at_once(url: str, count: int, **headers: str) -> list[httpx.Response]:
