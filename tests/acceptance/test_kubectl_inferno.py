@@ -88,6 +88,18 @@ def test_the_kubeconfig_is_for_https_and_trusts_one_certificate(
         assert json.load(response)["major"] == "1"
 
 
+def test_a_kubeconfig_in_a_file_is_its_owners(where: tuple[str, str], tmp_path: Path) -> None:
+    file = tmp_path / "config"
+    file.write_text("x" * 10_000)
+    file.chmod(0o644)
+    assert inferno("kubeconfig", "--output", str(file), *where) == ""
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.read_text() == inferno("kubeconfig", *where)
+    nowhere = run("kubeconfig", "-o", str(tmp_path / "none" / "config"), *where)
+    assert nowhere.returncode == 1
+    assert "No such file or directory" in nowhere.stderr
+
+
 def test_a_kubeconfig_needs_a_running_server(tmp_path: Path) -> None:
     done = run("kubeconfig", "--data-dir", str(tmp_path))
     assert done.returncode == 1

@@ -62,10 +62,16 @@ def require(settings: Settings, url: str | None, api_key: str | None) -> Client:
     """Return a client as `connect` does, or fail and say how to start a server."""
     client = connect(settings, url, api_key)
     if client is None:
-        raise CommandFailed(
-            f"no server runs on {settings.data_dir}; start one with `inferno serve`"
-        )
+        raise nobody_serves(settings)
     return client
+
+
+def nobody_serves(settings: Settings) -> CommandFailed:
+    """Return the error for a folder on which no server runs: how to start or to name one."""
+    return CommandFailed(
+        f"no server runs on {settings.data_dir}; start one with `inferno serve`, or say where one"
+        " is: its folder with --data-dir or INFERNO_DATA_DIR, its address with --url"
+    )
 
 
 def local_client(settings: Settings, server: RunningServer, api_key: str | None) -> Client:
@@ -85,9 +91,7 @@ def control_plane(settings: Settings, url: str | None, api_key: str | None) -> C
         return Client(url, api_key or settings.api_key)
     server = find(settings.data_dir)
     if server is None:
-        raise CommandFailed(
-            f"no server runs on {settings.data_dir}; start one with `inferno serve`"
-        )
+        raise nobody_serves(settings)
     return Client(server.management_url, key_for(settings, api_key))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import stat
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -30,9 +32,7 @@ def text(settings: Settings, url: str | None, api_key: str | None, namespace: st
     """
     here = discovery.find(settings.data_dir)
     if url is None and here is None:
-        raise CommandFailed(
-            f"no server runs on {settings.data_dir}; start one with `inferno serve`"
-        )
+        raise discovery.nobody_serves(settings)
     is_here = here is not None and url in (None, here.management_url)
     address = url or (here.management_url if here else "")
     key = discovery.key_for(settings, api_key) if is_here else api_key or settings.api_key
@@ -54,6 +54,22 @@ def text(settings: Settings, url: str | None, api_key: str | None, namespace: st
         *_item("user", {"token": key} if key else {}),
     ]
     return "\n".join(lines) + "\n"
+
+
+def keep(text: str, file: Path) -> None:
+    """Write a kubeconfig into a file that nobody else can read, also where it was there before.
+
+    Raises:
+        CommandFailed: the file cannot be written; says why.
+    """
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as kept:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                os.fchmod(descriptor, 0o600)
+            kept.write(text)
+    except OSError as error:
+        raise CommandFailed(f"{file}: {error.strerror}") from None
 
 
 def _item(kind: str, values: dict[str, str]) -> list[str]:

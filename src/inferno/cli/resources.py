@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -122,6 +123,16 @@ def delete(
 
 
 def kubeconfig(
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            show_default=False,
+            help="File for it, which only you can read. Default: standard output.",
+        ),
+    ] = None,
     namespace: Namespace = "default",
     data_dir: DataDir = None,
     url: ControlUrl = None,
@@ -133,7 +144,12 @@ def kubeconfig(
     """
     from inferno.cli import kubeconfig as written
 
-    print(written.text(_settings(data_dir), url, api_key, namespace), end="")
+    text = written.text(_settings(data_dir), url, api_key, namespace)
+    if output is None:
+        print(text, end="")
+    else:
+        written.keep(text, output)
+        print(f"Wrote {output}.", file=sys.stderr)
 
 
 def _settings(data_dir: Path | None) -> Any:
