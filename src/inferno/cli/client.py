@@ -156,6 +156,7 @@ def _events(response: http.client.HTTPResponse) -> Iterator[Any]:
             continue
         text, data = "\n".join(data), []
         if text == "[DONE]":
+            response.read()  # whoever hangs up before the end counts as having left
             return
         yield _event(text)
     raise http.client.IncompleteRead(b"")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -107,6 +108,8 @@ class Handler(BaseHTTPRequestHandler):
         self._event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
         self._event({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4}})
         self._chunk(b": a comment\n\ndata: [DONE]\n\n")
+        if asked == "end late" and select.select([self.connection], [], [], 0.3)[0]:
+            self.platform.left.set()
         self.wfile.write(b"0\r\n\r\n")
 
     def _delta(self, delta: dict[str, str]) -> None:

@@ -54,6 +54,10 @@ class TestOneAnswer:
             "usage": {"prompt_tokens": 3, "completion_tokens": 4},
         }
 
+    def test_reads_to_the_end(self, inferno: Inferno, running: Platform) -> None:
+        assert inferno("run", MODEL, "end late").stdout == "You said: end late (1)\n"
+        assert not running.left.wait(0.2), "it hung up at [DONE], and would count as having left"
+
     def test_json_is_for_prompts(self, inferno: Inferno, running: Platform) -> None:
         failed(inferno("run", MODEL, "--json"), 2)
 
