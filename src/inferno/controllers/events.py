@@ -69,7 +69,7 @@ def _of_conditions(resource: Resource) -> Iterator[Story]:
     is_service = isinstance(resource, InferenceService)
     for condition in getattr(resource.status, "conditions", ()):
         if condition.status == "True" and is_service:
-            message = condition.message or f"{condition.type} is {condition.reason}."
+            message = condition.message or f"{resource.metadata.name} is {condition.reason}."
             yield Story("Normal", condition.reason, message, condition.last_transition_time)
         elif condition.status == "False" and condition.message:
             moment = condition.last_transition_time

@@ -53,6 +53,7 @@ def test_what_services_tell() -> None:
     )
     (story,) = stories(service)
     assert (story.type, story.reason, story.since) == ("Normal", "Ready", "t")
+    assert story.message == "s is Ready."
     service.status.conditions = [Condition(type="Ready", status="False", reason="Unloaded")]
     assert list(stories(service)) == []
 
