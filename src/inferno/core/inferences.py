@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Literal
+
+import msgspec
 
 from inferno.core.errors import InfernoError
 
@@ -15,8 +16,7 @@ Operation = Literal["chat", "text_completion", "embeddings"]
 Outcome = Literal["success", "error", "cancelled"]
 
 
-@dataclass(slots=True)
-class TraceContext:
+class TraceContext(msgspec.Struct):
     """Where an inference stands in a trace (W3C Trace Context).
 
     Args:
@@ -39,8 +39,7 @@ class TraceContext:
         return f"00-{self.trace_id}-{self.span_id}-0{self.sampled:d}".encode("ascii")
 
 
-@dataclass(slots=True)
-class Journey:
+class Journey(msgspec.Struct):
     """One call to a replica, filled in on its way. Moments are of `time.perf_counter`.
 
     A call that is made once more, after its replica was lost, begins anew; `attempts` goes on.
@@ -70,8 +69,7 @@ class Journey:
     completion_tokens: int = 0
 
 
-@dataclass(slots=True)
-class Inference:
+class Inference(msgspec.Struct):
     """One request for inference, from being let in to its last byte.
 
     Args:
@@ -102,8 +100,8 @@ class Inference:
     background: bool
     journeys: list[Journey]
     trace: TraceContext | None = None
-    began_at: float = field(default_factory=time.time)
-    begun: float = field(default_factory=time.perf_counter)
+    began_at: float = msgspec.field(default_factory=time.time)
+    begun: float = msgspec.field(default_factory=time.perf_counter)
     ended: float = 0.0
     outcome: Outcome = "success"
     error: InfernoError | None = None

@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any
@@ -66,8 +66,7 @@ MAX_ERROR_BYTES = 64 * 1024
 MAX_ANSWER_BYTES = 256 * 2**20
 
 
-@dataclass(slots=True)
-class Call:
+class Call(msgspec.Struct):
     """A request for an endpoint.
 
     Args:
@@ -89,9 +88,9 @@ class Call:
     path: bytes
     body: bytes
     request_id: str
-    needs: Mapping[str, str] = field(default_factory=dict)
-    tally: Tally = field(default_factory=Tally)
-    journey: Journey = field(default_factory=Journey)
+    needs: Mapping[str, str] = {}
+    tally: Tally = msgspec.field(default_factory=Tally)
+    journey: Journey = msgspec.field(default_factory=Journey)
     background: bool = False
     traceparent: bytes | None = None
     tracestate: bytes = b""

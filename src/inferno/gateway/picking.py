@@ -16,7 +16,8 @@ import random
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from inferno.core.errors import ConfigurationError
 from inferno.gateway.endpoints import Endpoint, GiveWay
@@ -26,8 +27,7 @@ BACKGROUND = -(2**31)
 """The priority of background work: below every other."""
 
 
-@dataclass(slots=True, eq=False)
-class Want:
+class Want(msgspec.Struct, eq=False):
     """What a request wants of an endpoint.
 
     Args:
@@ -49,7 +49,7 @@ class Want:
     session: str = ""
     only: frozenset[str] | None = None
     give_way: GiveWay | None = None
-    tried: list[Endpoint] = field(default_factory=list)
+    tried: list[Endpoint] = []
     unread: int = 0
     _blocks: list[int] | None = None
 

@@ -23,7 +23,6 @@ is changed applies at once to what was counted before.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
@@ -59,8 +58,7 @@ class Standing(msgspec.Struct, frozen=True, gc=False):
     reset_after: float
 
 
-@dataclass(slots=True)
-class Admission:
+class Admission(msgspec.Struct):
     """A request that was let in. Give it back with `settle`, once.
 
     Args:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 BYTES_PER_TOKEN = 4
 """Of English text, roughly; only estimates rest on it."""
 
 
-@dataclass(slots=True)
-class Tally:
+class Tally(msgspec.Struct):
     """Tokens of one call to a replica.
 
     Args:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Protocol, Self
 
+import msgspec
 from starlette.types import Scope
 
 from inferno.core.errors import AuthenticationFailed, PermissionDenied
@@ -41,8 +42,7 @@ MISSING = "Credentials are missing: send 'Authorization: Bearer YOUR_API_KEY'."
 WRONG = "The credentials are not valid."
 
 
-@dataclass(slots=True)
-class Visit:
+class Visit(msgspec.Struct):
     """A request that was let in.
 
     Args:
@@ -55,7 +55,7 @@ class Visit:
     principal: Principal
     address: str
     admission: Admission
-    tallies: list[Tally] = field(default_factory=list)
+    tallies: list[Tally] = []
 
     @property
     def tokens(self) -> int | None:
