@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -428,7 +428,7 @@ class Opening:
                 async with asyncio.timeout(patience):
                     return await line.acquire(self._want)
 
-    async def _request(self, endpoint: Endpoint) -> UpstreamResponse:
+    def _request(self, endpoint: Endpoint) -> Awaitable[UpstreamResponse]:
         call, timeouts = self._call, self._forwarder.timeouts
         headers = [
             (b"content-type", b"application/json"),
@@ -441,7 +441,7 @@ class Opening:
             if call.tracestate:
                 headers.append((b"tracestate", call.tracestate))
         client = endpoint.client or self._forwarder.client
-        return await client.request(
+        return client.request(
             endpoint.address,
             b"POST",
             call.path,

@@ -101,11 +101,11 @@ class Visited(Exchange):
         self.routed: Journey | None = None
         """The call of a request that went through a pool; the response says who served it."""
 
-    async def start(self, status: int, headers: Iterable[Header]) -> None:
+    def start(self, status: int, headers: Iterable[Header]) -> Awaitable[None]:
         """Send the head of a response; `write` and `finish` follow."""
         if self.routed is not None and self.routed.address:
             headers = [*headers, (SERVED, self.routed.address.encode("latin-1", "replace"))]
-        await super().start(status, headers)
+        return super().start(status, headers)
 
     @property
     def visit(self) -> Visit:

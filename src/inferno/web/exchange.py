@@ -156,10 +156,10 @@ class Exchange:
         """Send a whole JSON response; `payload` is anything msgspec encodes."""
         await self.respond(status, _encoder.encode(payload), [JSON_TYPE, *headers])
 
-    async def start(self, status: int, headers: Iterable[Header]) -> None:
+    def start(self, status: int, headers: Iterable[Header]) -> Awaitable[None]:
         """Send the head of a response; `write` and `finish` follow."""
         self.started = True
-        await self._send(
+        return self._send(
             {"type": "http.response.start", "status": status, "headers": list(headers)}
         )
 
