@@ -123,34 +123,25 @@ def with_fields(body: bytes, changes: Mapping[str, Any]) -> bytes:
 
 
 class Answer:
-    """A replica's answer with status 200; iterate for pieces as they come, or `read` it."""
+    """A replica's answer with status 200; iterate for pieces as they come, or `read` it.
+
+    A replica that breaks off raises UpstreamError, of which the end of the `Opening` makes what
+    callers are told.
+    """
+
+    __slots__ = ("_response", "call")
 
     def __init__(self, response: UpstreamResponse, call: Call) -> None:
         self._response = response
         self.call = call
 
-    async def read(self) -> bytes:
-        """Return the whole body.
+    def read(self) -> Awaitable[bytes]:
+        """Return the whole body."""
+        return self._response.read(MAX_ANSWER_BYTES)
 
-        Raises:
-            InferenceFailed: the replica broke off.
-        """
-        try:
-            return await self._response.read(MAX_ANSWER_BYTES)
-        except UpstreamError as error:
-            raise broken_off(error) from error
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yield pieces of the body as they arrive.
-
-        Raises:
-            InferenceFailed: the replica broke off.
-        """
-        try:
-            async for piece in self._response:
-                yield piece
-        except UpstreamError as error:
-            raise broken_off(error) from error
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Return the pieces of the body as they arrive."""
+        return self._response
 
 
 class GivesWay:
@@ -288,6 +279,8 @@ class Opening:
         self._release()
         self._call.journey.ended = time.perf_counter()
         if not self._deadline.end(error):
+            if isinstance(error, UpstreamError):
+                raise broken_off(error) from error
             return
         give_way = self._want.give_way
         if isinstance(give_way, GivesWay) and give_way.asked:
