@@ -16,6 +16,7 @@ _SET = re.compile(rf"({_KEY})\s+(in|notin)\s*\(([^()]*)\)")
 _EQUAL = re.compile(rf"({_KEY})\s*(==|=|!=|>|<)\s*([A-Za-z0-9_.-]*)")
 _PRESENT = re.compile(rf"(!?)\s*({_KEY})")
 _FIELD = re.compile(r"([A-Za-z][\w./\-\[\]]*)\s*(==|=|!=)(.*)", re.DOTALL)
+_BOUND = re.compile(r"[0-9]{1,18}")
 MAX_LENGTH = 16_384
 
 
@@ -129,7 +130,7 @@ def _label(part: str) -> Requirement:
     if found := _EQUAL.fullmatch(part):
         key, sign, value = found.groups()
         if sign in "<>":
-            if not value.isdigit():
+            if not _BOUND.fullmatch(value):
                 raise _unreadable("labelSelector", part)
             return Requirement(key, "gt" if sign == ">" else "lt", frozenset({value}))
         return Requirement(key, "notin" if sign == "!=" else "in", frozenset({value}))

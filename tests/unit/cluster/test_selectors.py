@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
 import pytest
 
 from inferno.cluster.selectors import Selector, field_text, parse_fields, parse_labels
@@ -62,3 +66,24 @@ def test_fields_that_are_not_known() -> None:
         parse_fields("spec.x=1", lambda _: False)
     with pytest.raises(InvalidRequest, match="not understood"):
         parse_fields("spec.x", lambda _: True)
+
+
+@pytest.mark.parametrize(
+    ("parse", "text"),
+    [
+        (parse_labels, "!" + " " * 16_000 + "("),
+        (parse_labels, "," * 16_000),
+        (parse_labels, "(a," * 5_000),
+        (lambda text: parse_fields(text, lambda _: True), "a=" + "\t" * 16_000 + "x\ny"),
+        (lambda text: parse_fields(text, lambda _: True), "a" + "\t" * 16_000 + "x"),
+    ],
+)
+def test_selectors_that_make_parsers_try_everything(parse: Callable[[str], Any], text: str) -> None:
+    """Each took seconds, or hours: the first answer, whichever it is, has to come."""
+    with suppress(InvalidRequest):
+        parse(text)
+
+
+def test_a_bound_that_is_no_number() -> None:
+    with pytest.raises(InvalidRequest):
+        parse_labels("size>" + "9" * 5_000)
