@@ -19,6 +19,9 @@ Object = dict[str, Any]
 """A resource as JSON has it."""
 
 MAX_ANNOTATIONS = 256 * 1024  # bytes, as in Kubernetes
+MAX_HOLDERS = 100
+"""Finalizers, and owners, of one resource: each is looked for when something goes."""
+
 _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"  # Kubernetes' own: no vowels, so that no words arise
 _SUFFIX_LENGTH = 5
 _MAX_NAME = 253
@@ -130,6 +133,12 @@ def _about_metadata(metadata: Mapping[str, Any]) -> Iterator[Cause]:
     elif isinstance(name, str) and (len(name) > _MAX_NAME or not _NAME.fullmatch(name)):
         yield Cause("metadata.name", f'Invalid value: "{name[:_MAX_NAME]}": {_NAME_WORDS}')
     yield from _about_labels(metadata.get("labels"))
+    for field in ("finalizers", "ownerReferences"):
+        items = metadata.get(field)
+        count = len(items) if isinstance(items, list) else 0
+        if count > MAX_HOLDERS:
+            message = f"Too many: {count}: must have at most {MAX_HOLDERS} items"
+            yield Cause(f"metadata.{field}", message, "FieldValueTooMany")
     annotations = metadata.get("annotations")
     if isinstance(annotations, dict):
         yield from _about_annotations(annotations)

@@ -23,6 +23,10 @@ Path = tuple[str, ...]
 Fields = dict[Path, Any]
 """Values by path; what has parts is there by its parts."""
 
+MAX_DEPTH = 32
+MAX_STEPS = 1_000_000
+"""Of all paths of all entries together."""
+
 _PRESENT = "present"
 _NOBODYS = frozenset(
     {
@@ -112,6 +116,36 @@ def _below(schema: Schema, key: str) -> Schema:
 def _item_step(item: Mapping[str, Any], schema: Schema) -> str:
     keys = {key: item.get(key) for key in schema["x-kubernetes-list-map-keys"]}
     return f"k:{json.dumps(keys, separators=(',', ':'))}"
+
+
+def unreadable(entries: Iterable[ManagedFields]) -> int | None:
+    """Return the first of a client's entries that is not in the notation, or is one too much.
+
+    A path is kept for each field, so deep trees of many leaves cost far more than they look.
+    """
+    left = MAX_STEPS
+    for index, entry in enumerate(entries):
+        nodes: list[tuple[Any, int]] = [(entry.fields_v1, 1)]
+        while nodes:
+            node, depth = nodes.pop()
+            if not isinstance(node, dict) or depth > MAX_DEPTH:
+                return index
+            left -= depth * len(node)
+            if left < 0 or not all(map(_is_step, node)):
+                return index
+            nodes.extend((below, depth + 1) for below in node.values())
+    return None
+
+
+def _is_step(step: str) -> bool:
+    tag, _, rest = step.partition(":")
+    if tag == "f" or step == ".":
+        return True
+    try:
+        value = json.loads(rest)
+    except (ValueError, RecursionError):
+        return False
+    return tag == "v" or (tag == "k" and isinstance(value, dict))
 
 
 def paths_of(entry: ManagedFields) -> set[Path]:
@@ -226,9 +260,12 @@ def applied(
     still = {path for entry in kept for path in paths_of(entry)}
     result = _merged(live, configuration, schema)
     # An item of a list goes before its fields: without them it could not be found.
-    for path in sorted(before - wanted.keys() - still, key=len):
-        if not any(_is_within(one, path) for one in (*wanted, *still)):
-            _remove(result, path)
+    outer = {path[:length] for path in (*wanted, *still) for length in range(len(path))}
+    gone = sorted(before - wanted.keys() - still - outer, key=len)
+    if gone:
+        result = copy.deepcopy(result)  # it shares parts with the live one
+    for path in gone:
+        _remove(result, path)
     entry = _entry(wanted, writer, "Apply")
     if result == live and len(mine) == 1 and mine[0].fields_v1 == entry.fields_v1:
         entry = mine[0]  # nothing is new, not even the time
@@ -237,10 +274,6 @@ def applied(
         place = next(i for i, one in enumerate(entries) if writer.is_of(one, "Apply"))
         ordered = [*kept[:place], entry, *kept[place:]] if wanted else kept
     return result, ordered
-
-
-def _is_within(path: Path, outer: Path) -> bool:
-    return len(path) > len(outer) and path[: len(outer)] == outer
 
 
 def _refuse_conflicts(rivals: list[ManagedFields], disputed: set[Path], writer: Writer) -> None:
@@ -295,22 +328,21 @@ def _merged(live: Any, wanted: Any, schema: Schema) -> Any:
             items[step] = _merged(items.get(step), item, schema.get("items", {}))
         return list(items.values())
     if isinstance(wanted, list) and kind == "set":
-        return [*present, *(item for item in wanted if item not in present)]
+        known = {json.dumps(item) for item in present}
+        return [*present, *(item for item in wanted if json.dumps(item) not in known)]
     return wanted
 
 
 def _remove(value: Any, path: Path) -> None:
-    """Remove a field from an object, copying the maps on the way; absent ones are fine."""
+    """Remove a field from an object; absent ones are fine."""
     for step in path[:-1]:
         tag, _, rest = step.partition(":")
         if tag == "f" and isinstance(value, dict) and rest in value:
-            value[rest] = copy.copy(value[rest])
             value = value[rest]
         elif tag == "k" and isinstance(value, list):
             index = _index(value, json.loads(rest))
             if index is None:
                 return
-            value[index] = copy.copy(value[index])
             value = value[index]
         else:
             return

@@ -24,6 +24,10 @@ from inferno.web.exchange import Exchange, Header, decode_body
 _JSON: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 _UNSAFE = re.compile(r"[^\x20-\x7e]")
 
+MAX_YAML_DEPTH = 200
+MAX_YAML_EVENTS = 100_000
+"""Reading YAML takes a hundred times as long as JSON, and others wait meanwhile."""
+
 
 @dataclass(slots=True)
 class Request:
@@ -153,7 +157,8 @@ def from_yaml(data: bytes) -> Any:
     """Return what a YAML document says. Raises InvalidRequest.
 
     JSON is YAML, and most clients send that. Aliases are refused: a few lines of them stand for
-    gigabytes.
+    gigabytes. So is what is nested deeply, before it is composed: libyaml recurses without looking
+    at how much stack is left, and the process dies.
     """
     try:
         return _JSON.decode(data)
@@ -162,15 +167,31 @@ def from_yaml(data: bytes) -> Any:
     import yaml
 
     try:
-        for event in yaml.parse(data, Loader=_loader()):
-            if isinstance(event, yaml.AliasEvent):
-                raise InvalidRequest("The YAML body uses aliases, which are not taken here.")
+        _check_yaml(yaml.parse(data, Loader=_loader()))
         return msgspec.to_builtins(yaml.load(data, Loader=_loader()))  # noqa: S506 - a safe loader
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
         why = " ".join(str(error).split())[:200]
         raise InvalidRequest(f"The body is not valid YAML: {why}") from None
     except RecursionError:
         raise InvalidRequest("The body is nested too deeply.") from None
+
+
+def _check_yaml(events: Iterable[Any]) -> None:
+    """Refuse a document that costs far more than it looks. Raises InvalidRequest."""
+    import yaml
+
+    depth = 0
+    for count, event in enumerate(events):
+        if isinstance(event, yaml.AliasEvent):
+            raise InvalidRequest("The YAML body uses aliases, which are not taken here.")
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_YAML_DEPTH:
+            raise InvalidRequest("The body is nested too deeply.")
+        if count > MAX_YAML_EVENTS:
+            raise InvalidRequest("The YAML body has too many parts; send it as JSON.")
 
 
 def _loader() -> Any:

@@ -60,7 +60,8 @@ class Writer:
     async def create(self, request: Request) -> None:
         """Store a new resource."""
         given = await request.body()
-        generated = isinstance(given, dict) and not (given.get("metadata") or {}).get("name")
+        metadata = given.get("metadata") if isinstance(given, dict) else None
+        generated = isinstance(metadata, dict) and not metadata.get("name")
         for last in (*[False] * NAME_TRIES, True):
             try:
                 made = await self._create(request, given)
@@ -186,7 +187,8 @@ class Writer:
             message = f"Invalid value: {shown}: must be an integer that is 0 or more"
             raise InvalidResource([Cause("spec.replicas", message)])
         result = copy.deepcopy(now)
-        version = (wanted.get("metadata") or {}).get("resourceVersion")
+        metadata = wanted.get("metadata")
+        version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
         if version:
             result["metadata"]["resourceVersion"] = version
         _set(result, paths.spec_replicas, replicas)
@@ -501,6 +503,10 @@ def _entries(metadata: Object, stored: Resource) -> list[ManagedFields]:
     except msgspec.ValidationError as error:
         wrong = Cause("metadata.managedFields", f"Invalid value: {error}")
         raise InvalidResource([wrong]) from None
+    index = ownership.unreadable(entries)
+    if index is not None:
+        path = f"metadata.managedFields[{index}].fieldsV1"
+        raise InvalidResource([Cause(path, "Invalid value: no set of fields, or too large a one")])
     return [entry for entry in entries if entry.manager]
 
 
