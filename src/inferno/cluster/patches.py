@@ -15,6 +15,8 @@ from inferno.core.kinds import Cause, InvalidResource
 
 MAX_OPERATIONS = 1000
 MAX_OBJECT_BYTES = 3 * 1024 * 1024
+MAX_COPIED_BYTES = 8 * MAX_OBJECT_BYTES
+"""What objects may weigh together after each of a patch's copies."""
 
 MERGE_KEYS = {
     "ownerReferences": "uid",
@@ -49,13 +51,15 @@ def json_patch(current: dict[str, Any], operations: Any) -> Any:
     if len(operations) > MAX_OPERATIONS:
         raise InvalidRequest(f"A JSON patch has at most {MAX_OPERATIONS} operations.")
     result: Any = copy.deepcopy(current)
-    index = 0
+    index = copied = 0
     try:
         for index, operation in enumerate(operations):  # noqa: B007 - errors name it
             result = jsonpatch.JsonPatch([operation]).apply(result, in_place=True)
-            # Copies of copies double in size, from a patch of a few lines.
+            # Copies of copies double in size, from a patch of a few lines; and each takes time.
             if operation.get("op") == "copy":
-                check_size(result)
+                copied += check_size(result)
+                if copied > MAX_COPIED_BYTES:
+                    raise InvalidRequest("The JSON patch copies too much.")
     except jsonpatch.InvalidJsonPatch as error:
         raise InvalidRequest(f"Operation {index} of the JSON patch is malformed: {error}") from None
     except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
@@ -68,14 +72,15 @@ def json_patch(current: dict[str, Any], operations: Any) -> Any:
     return result
 
 
-def check_size(value: Any) -> None:
-    """Raise InvalidRequest for an object that is too large."""
+def check_size(value: Any) -> int:
+    """Return the size of an object in bytes. Raises InvalidRequest where it is too large."""
     try:
         size = len(msgspec.json.encode(value))
     except RecursionError:
         raise InvalidRequest("The patched object is nested too deeply.") from None
     if size > MAX_OBJECT_BYTES:
         raise InvalidRequest(f"The patched object is larger than {MAX_OBJECT_BYTES} bytes.")
+    return size
 
 
 def merge_patch(current: Any, patch: Any) -> Any:
@@ -120,7 +125,8 @@ def _merge_map(current: Any, patch: dict[str, Any]) -> Any:
     result = dict(current) if isinstance(current, dict) else {}
     kept = patch.get("$retainKeys")
     if isinstance(kept, list):
-        result = {key: value for key, value in result.items() if key in kept}
+        names = {key for key in kept if isinstance(key, str)}
+        result = {key: value for key, value in result.items() if key in names}
     for key, value in patch.items():
         if key.startswith("$deleteFromPrimitiveList/"):
             _delete_from(result, key.partition("/")[2], value)
@@ -138,13 +144,15 @@ def _merge_map(current: Any, patch: dict[str, Any]) -> Any:
 
 def _delete_from(result: dict[str, Any], name: str, gone: Any) -> None:
     if isinstance(gone, list) and isinstance(result.get(name), list):
-        result[name] = [item for item in result[name] if item not in gone]
+        known = {msgspec.json.encode(item) for item in gone}
+        result[name] = [item for item in result[name] if msgspec.json.encode(item) not in known]
 
 
 def _merge_list(current: Any, patch: list[Any], name: str) -> list[Any]:
     present = list(current) if isinstance(current, list) else []
     if name in MERGED_SETS:
-        return present + [item for item in patch if item not in present]
+        known = {msgspec.json.encode(item) for item in present}
+        return present + [item for item in patch if msgspec.json.encode(item) not in known]
     key = MERGE_KEYS.get(name)
     if not key or not all(isinstance(item, dict) for item in [*present, *patch]):
         return patch

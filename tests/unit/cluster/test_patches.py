@@ -111,3 +111,17 @@ def test_sets() -> None:
 def test_what_is_no_strategic_merge(patch: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest):
         strategic_merge({"conditions": [{"type": "A"}]}, patch)
+
+
+def test_long_lists_are_merged_in_one_go() -> None:
+    """Looking for each item in the whole list would take minutes."""
+    here, gone = [f"a/{i}" for i in range(60_000)], [f"b/{i}" for i in range(60_000)]
+    patch = {"finalizers": here, "$deleteFromPrimitiveList/finalizers": [*gone, *here[1:]]}
+    assert strategic_merge({"finalizers": gone}, patch) == {"finalizers": here[:1]}
+
+
+def test_json_patches_that_copy_again_and_again() -> None:
+    """Each copy stays below the largest size, all of them together would take minutes."""
+    current = {"a": {str(i): {} for i in range(20_000)}}
+    with pytest.raises(InvalidRequest, match="copies too much"):
+        json_patch(current, [{"op": "copy", "from": "/a", "path": "/b"}] * 1000)
