@@ -13,6 +13,9 @@ from inferno.core.errors import InvalidRequest, PayloadTooLarge
 
 MAX_FIELD_BYTES = 64 * 1024
 MAX_PARTS = 32
+MAX_BOUNDARY = 200
+"""RFC 2046 allows 70."""
+
 MAX_HEADER_BYTES = 16 * 1024
 
 Receive = Callable[[bytes], Awaitable[None]]
@@ -76,6 +79,8 @@ class Form:
             raise InvalidRequest(
                 "A file is uploaded as multipart/form-data.", field=self._file_field
             )
+        if len(boundary) > MAX_BOUNDARY:
+            raise InvalidRequest(f"A form's boundary may have {MAX_BOUNDARY} characters.")
         callbacks: Any = {
             "on_part_begin": self._on_part_begin,
             "on_header_field": self._on_header_field,

@@ -91,3 +91,8 @@ async def test_other_types_are_refused(kind: str) -> None:
 )
 def test_names_are_only_names(given: bytes, shown: str) -> None:
     assert plain_name(given) == shown
+
+
+async def test_a_boundary_that_is_too_long() -> None:
+    with pytest.raises(InvalidRequest, match="boundary"):
+        await read(b"", content_type=f"multipart/form-data; boundary={'b' * 5000}")
