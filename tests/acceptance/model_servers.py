@@ -27,6 +27,7 @@ Fault = Literal[
 connection reset; a body that ends too early; 503; 500; every connection closed after its answer;
 a stream that breaks off; a stream that falls silent."""
 
+USAGE = {"prompt_tokens": 7, "completion_tokens": 4, "total_tokens": 11}
 WORDS = [" one", " two", " three"]
 
 
@@ -42,6 +43,7 @@ class ModelServer:
         seconds: that it takes for an answer.
         slots: answers that it works on at once; the others wait.
         adapters: LoRA adapters, as llama.cpp lists them.
+        usage: what it says that answers took.
     """
 
     name: str
@@ -51,6 +53,7 @@ class ModelServer:
     seconds: float = 0.0
     slots: int = 100
     adapters: list[str] = field(default_factory=list)
+    usage: Any = field(default_factory=lambda: dict(USAGE))
     requests: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     abandoned: int = 0
@@ -146,7 +149,7 @@ class ModelServer:
             "text": text,
             "finish_reason": "stop",
         }
-        answer = {**_head(request, "chat.completion"), "choices": [choice], "usage": _usage()}
+        answer = {**_head(request, "chat.completion"), "choices": [choice], "usage": self.usage}
         if self.fault == "break off":
             body = json.dumps(answer).encode()
             head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode()
@@ -172,17 +175,13 @@ class ModelServer:
         last = {"index": 0, "delta": {}, "text": "", "finish_reason": "stop"}
         _chunk(one, {**head, "choices": [last]})
         if (request.get("stream_options") or {}).get("include_usage"):
-            _chunk(one, {**head, "choices": [], "usage": _usage()})
+            _chunk(one, {**head, "choices": [], "usage": self.usage})
         one.sendall(b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n")
         return self.fault != "close"
 
 
 def _head(request: dict[str, Any], kind: str) -> dict[str, Any]:
     return {"id": "chatcmpl-1", "object": kind, "created": 1, "model": request["model"]}
-
-
-def _usage() -> dict[str, int]:
-    return {"prompt_tokens": 7, "completion_tokens": 4, "total_tokens": 11}
 
 
 def _send(one: socket.socket, status: int, content: Any) -> None:

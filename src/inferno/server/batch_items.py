@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import msgspec
 import structlog
 from starlette.types import Message, Scope
 
@@ -95,10 +94,7 @@ class BatchItems:
 
 def counted(body: bytes) -> Usage:
     """Return the usage in an answer; servers that others run may leave it out."""
-    try:
-        return usage_of(body).usage or Usage()
-    except msgspec.DecodeError:
-        return Usage()
+    return usage_of(body).usage or Usage()
 
 
 class InMemory:

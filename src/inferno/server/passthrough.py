@@ -9,6 +9,7 @@ client did not want it.
 from __future__ import annotations
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from inferno.core.inferences import Operation
 from inferno.gateway.forwarding import Call, with_fields
@@ -25,7 +26,7 @@ from inferno.server.relay import (
     repeated,
 )
 from inferno.server.serving import destination_of, serving
-from inferno.server.types import StreamOptions, TokenLimit
+from inferno.server.types import ChoiceCount, StreamOptions, TokenLimit
 from inferno.web.exchange import decode_body
 
 USAGE_WANTED = b'{"stream_options":{"include_usage":true},'
@@ -36,8 +37,9 @@ class Head(msgspec.Struct, kw_only=True):
 
     model: str
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    n: int | None = None
+    stream_options: StreamOptions | UnsetType | None = UNSET
+    n: ChoiceCount | None = None
+    best_of: ChoiceCount | None = None
     max_tokens: TokenLimit | None = None
     max_completion_tokens: TokenLimit | None = None
     messages: msgspec.Raw = msgspec.Raw(b"")
@@ -51,7 +53,8 @@ class Head(msgspec.Struct, kw_only=True):
     @property
     def wants_usage(self) -> bool:
         """Whether the client asked for the usage of a stream."""
-        return bool(self.stream_options and self.stream_options.include_usage)
+        options = self.stream_options
+        return isinstance(options, StreamOptions) and bool(options.include_usage)
 
 
 _heads: msgspec.json.Decoder[Head] = msgspec.json.Decoder(Head)
@@ -101,12 +104,12 @@ def _call(
     destination: Destination,
 ) -> Call:
     if head.stream and not head.wants_usage:
-        if head.stream_options is None:
+        if head.stream_options is UNSET:
             body = USAGE_WANTED + body.lstrip()[1:]
         else:
             body = with_fields(body, {"stream_options": {"include_usage": True}})
     generated = head.max_completion_tokens or head.max_tokens or services.default_max_tokens
-    tally = Tally.of(body, max_tokens=generated * (head.n or 1))
+    tally = Tally.of(body, max_tokens=generated * max(head.n or 1, head.best_of or 1))
     return Call(
         head.model,
         path,

@@ -58,7 +58,7 @@ def _is_progress(event: bytes, call: Call) -> bool:
     found = event.find(b'"prompt_progress":{')
     if found < 0:
         return False
-    total = re.compile(rb'"total":(\d+)').search(event, found)
+    total = re.compile(rb'"total":(\d{1,9})\b').search(event, found)
     if total is not None:
         call.tally.prompt_estimate = int(total[1])
     return True
@@ -117,7 +117,7 @@ async def begin_events(exchange: Exchange) -> None:
 
 
 async def read_answer(forwarder: Forwarder, call: Call) -> bytes:
-    """Return the whole answer of a replica to a call."""
+    """Return the whole answer of a replica to a call. Raises InferenceFailed."""
     async with forwarder.open(call) as answer:
         body = await answer.read()
     call.journey.first = time.perf_counter()
@@ -126,8 +126,19 @@ async def read_answer(forwarder: Forwarder, call: Call) -> bytes:
 
 
 def count(call: Call, payload: bytes | None) -> None:
-    """Take down the engine's own count, where an answer or a piece of one has it."""
-    usage = _counted.decode(payload).usage if payload else None
+    """Take down the engine's own count, where an answer or a piece of one has one to believe.
+
+    What a server that others run calls usage may be anything; then the estimate holds.
+
+    Raises:
+        InferenceFailed: it is no JSON.
+    """
+    try:
+        usage = _counted.decode(payload).usage if payload else None
+    except msgspec.ValidationError:
+        return
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise InferenceFailed("The replica's answer is not valid JSON.") from None
     if usage is not None:
         note_usage(call, usage)
         if usage.prompt_tokens_details is not None:
@@ -136,7 +147,8 @@ def count(call: Call, payload: bytes | None) -> None:
 
 def note_usage(call: Call, usage: Usage) -> None:
     """Take down the engine's own count of a call's tokens."""
-    call.tally.exact = usage.total_tokens
+    parts = usage.prompt_tokens + usage.completion_tokens
+    call.tally.exact = max(usage.total_tokens, parts)  # not all servers add up, or at all
     call.journey.prompt_tokens = usage.prompt_tokens
     call.journey.completion_tokens = usage.completion_tokens
 
@@ -160,8 +172,11 @@ async def repeated(work: Callable[[], Awaitable[T]], may_repeat: Callable[[], bo
 
 
 def usage_of(payload: bytes) -> UsageOnly:
-    """Return the usage in an answer or a piece of one, where there is any."""
-    return _usage.decode(payload)
+    """Return the usage in an answer or a piece of one, where there is any to believe."""
+    try:
+        return _usage.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return UsageOnly()
 
 
 async def all_of(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:

@@ -15,6 +15,7 @@ Temperature = Annotated[float, Meta(ge=0, le=2)]
 Probability = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 TokenLimit = Annotated[int, Meta(ge=1, le=2_000_000)]
+ChoiceCount = Annotated[int, Meta(ge=1, le=128)]
 Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 StopString = Annotated[str, Meta(min_length=1, max_length=1000)]
 Stop = StopString | Annotated[list[StopString], Meta(max_length=16)]
@@ -88,7 +89,7 @@ class OpenAIRequest(Sampling, kw_only=True, omit_defaults=True, forbid_unknown_f
 
     model: ModelName
     max_tokens: TokenLimit | None = None
-    n: Annotated[int, Meta(ge=1, le=128)] | None = None
+    n: ChoiceCount | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     logit_bias: dict[TokenKey, Annotated[float, Meta(ge=-100, le=100)]] | None = None
@@ -214,16 +215,20 @@ class CompletionRequest(
     prompt: str | list[Any]
     suffix: str | None = None
     echo: bool | None = None
-    best_of: Annotated[int, Meta(ge=1, le=128)] | None = None
+    best_of: ChoiceCount | None = None
     logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+
+
+TokenCount = Annotated[int, Meta(ge=0, le=10**9)]
+"""As an engine says it. Servers that others run may say anything; limits are settled with it."""
 
 
 class Usage(Struct, kw_only=True):
     """Tokens as the engine counted them."""
 
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    total_tokens: int = 0
+    prompt_tokens: TokenCount = 0
+    completion_tokens: TokenCount = 0
+    total_tokens: TokenCount = 0
 
 
 class TopLogprob(Struct, kw_only=True):
@@ -272,7 +277,7 @@ class UsageOnly(Struct, kw_only=True):
 class PromptDetails(Struct, kw_only=True):
     """What an engine says of a prompt's tokens."""
 
-    cached_tokens: int = 0
+    cached_tokens: TokenCount = 0
 
 
 class DetailedUsage(Usage, kw_only=True):

@@ -122,6 +122,6 @@ def test_long_lists_are_merged_in_one_go() -> None:
 
 def test_json_patches_that_copy_again_and_again() -> None:
     """Each copy stays below the largest size, all of them together would take minutes."""
-    current = {"a": {str(i): {} for i in range(20_000)}}
+    current: dict[str, Any] = {"a": {str(i): {} for i in range(20_000)}}
     with pytest.raises(InvalidRequest, match="copies too much"):
         json_patch(current, [{"op": "copy", "from": "/a", "path": "/b"}] * 1000)
