@@ -176,6 +176,33 @@ def test_hints_choose_among_endpoints_and_never_beyond(front: Platform, cluster:
         assert "nobody" in wrong.json()["error"]["message"]
 
 
+def test_objectives_hold_for_their_own_pool(front: Platform, cluster: Cluster) -> None:
+    cluster.create("Namespace", "pushy")
+    own = Cluster(front, namespace="pushy")
+    make_user(front, "eve", tenant="pushy")
+    eve = make_key(front, "eve").secret
+    with model_servers(ModelServer("common"), ModelServer("theirs")) as (common, theirs):
+        cluster.pool("common", common)
+        cluster.model("common", "common", targets={"base": 1})
+        own.pool("common", theirs)
+        own.model("pushed", "common", targets={"base": 1})
+        own.create("InferenceObjective", "first", {"poolRef": {"name": "common"}, "priority": 1000})
+        cluster.create("InferenceObjective", "urgent", {"poolRef": {"name": "common"}})
+        cluster.create("InferenceObjective", "other", {"poolRef": {"name": "elsewhere"}})
+
+        def status(model: str, objective: str) -> int:
+            headers = {"x-gateway-inference-objective": objective}
+            with as_caller(front, eve) as client:
+                body = {"model": model, "messages": MESSAGES}
+                return client.post("/v1/chat/completions", json=body, headers=headers).status_code
+
+        within(lambda: status("pushed", "first") == 200)
+        within(lambda: status("common", "urgent") == 200)
+        assert status("common", "first") == 400
+        assert status("common", "other") == 400
+        assert status("pushed", "urgent") == 400
+
+
 def test_keys_of_servers_come_from_secrets_and_clients_keys_stay_here(
     front: Platform, cluster: Cluster
 ) -> None:

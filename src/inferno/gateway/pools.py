@@ -29,7 +29,7 @@ from inferno.gateway.directory import Directory
 from inferno.gateway.endpoints import Endpoint
 from inferno.gateway.following import follow, join_place, place_of
 from inferno.gateway.lines import LineTable
-from inferno.gateway.routing import Route, RouteKey
+from inferno.gateway.routing import Objective, Route, RouteKey
 from inferno.gateway.server_clients import ServerClients
 from inferno.gateway.upstream import Address
 from inferno.storage.base import ResourceStore
@@ -77,7 +77,7 @@ class Pools:
         unsealed: Callable[[Secret, str], bytes | None],
     ) -> None:
         self.named: dict[RouteKey, Route] = {}
-        self.objectives: dict[RouteKey, int] = {}
+        self.objectives: dict[RouteKey, Objective] = {}
         self.servers: dict[str, ModelServer] = {}
         self.remote: dict[str, list[Endpoint]] = {}
         """Endpoints of each model server, by its place."""
@@ -287,7 +287,9 @@ class Pools:
             )
         _replace(self.named, named)
         objectives = {
-            (one.metadata.namespace, one.metadata.name): one.spec.priority or 0
+            (one.metadata.namespace, one.metadata.name): Objective(
+                one.spec.priority or 0, one.spec.pool_ref.name
+            )
             for one in self._named_objectives.values()
         }
         _replace(self.objectives, objectives)

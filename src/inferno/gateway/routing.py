@@ -15,6 +15,7 @@ from inferno.core.errors import InvalidRequest, ModelNotFound
 from inferno.core.resources import DEFAULT_NAMESPACE
 from inferno.core.target_split import TargetSplit
 from inferno.gateway.directory import Directory
+from inferno.gateway.following import split_place
 from inferno.gateway.lines import Line
 from inferno.gateway.picking import Want
 
@@ -127,20 +128,33 @@ RouteKey = tuple[str, str]
 """Namespace and name."""
 
 
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """What requests can name to matter more, or less.
+
+    Args:
+        priority: of such requests.
+        pool: whose requests may name it, in the objective's own namespace.
+    """
+
+    priority: int
+    pool: str
+
+
 class Routes:
     """The table of routes.
 
     Args:
         directory: the models that the platform serves under their own names.
         named: routes by namespace and name; somebody else keeps them.
-        objectives: priorities by namespace and name of the objective, likewise.
+        objectives: by namespace and name, likewise.
     """
 
     def __init__(
         self,
         directory: Directory,
         named: Mapping[RouteKey, Route],
-        objectives: Mapping[RouteKey, int],
+        objectives: Mapping[RouteKey, Objective],
     ) -> None:
         self._directory = directory
         self._named = named
@@ -190,15 +204,24 @@ class Routes:
                 if caller.session
                 else route.split.at(random.random())  # noqa: S311 - nothing secret
             )
-        priority = self._priority(caller) if caller.objective else route.priority
+        priority = self._priority(route, caller) if caller.objective else route.priority
         return Destination(route, target, priority, caller)
 
-    def _priority(self, caller: Caller) -> int:
+    def _priority(self, route: Route, caller: Caller) -> int:
+        """Return what the objective that a caller names gives a request.
+
+        Whoever may write objectives in its own namespace must not come before others in a line
+        that they share: an objective holds for its own pool, and for models of its namespace.
+        """
+        home, _, pool = route.pool.partition("/")
+        if not pool:
+            home, _ = split_place(route.service)
         for namespace in (caller.tenant, DEFAULT_NAMESPACE):
-            priority = self._objectives.get((namespace, caller.objective))
-            if priority is not None:
-                return priority
+            objective = self._objectives.get((namespace, caller.objective))
+            if objective is not None and namespace == home and pool in ("", objective.pool):
+                return objective.priority
         raise InvalidRequest(
-            f"There is no InferenceObjective '{caller.objective}' in the caller's reach.",
+            f"There is no InferenceObjective '{caller.objective}' for model '{route.name}' in the "
+            "caller's reach.",
             field="x-gateway-inference-objective",
         )
