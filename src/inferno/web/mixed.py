@@ -17,6 +17,8 @@ GOODBYE = 1.0
 """Seconds that a client gets to answer the end of a TLS connection; idle ones never do."""
 PAUSE = 0.1
 """Seconds before the next try where no connection can be taken: too many files are open."""
+MOST_SILENT = 256
+"""Connections that may be there without having begun; for one more, the oldest has to go."""
 
 
 class MixedServer:
@@ -42,7 +44,7 @@ class MixedServer:
         self._context = context
         self._seconds = seconds
         self._accepting: asyncio.Task[None] | None = None
-        self._greeting: set[asyncio.Task[None]] = set()
+        self._greeting: dict[asyncio.Task[None], None] = {}  # the oldest first
 
     def start(self) -> None:
         """Begin to take connections."""
@@ -68,9 +70,14 @@ class MixedServer:
             except OSError:
                 await asyncio.sleep(PAUSE)
                 continue
+            if len(self._greeting) >= MOST_SILENT:
+                oldest = next(iter(self._greeting))
+                del self._greeting[oldest]
+                oldest.cancel()
             greeting = loop.create_task(self._greet(connection))
-            self._greeting.add(greeting)
-            greeting.add_done_callback(self._greeting.discard)
+            self._greeting[greeting] = None
+            greeting.add_done_callback(lambda task: self._greeting.pop(task, None))
+            await asyncio.sleep(0)  # it begins, and others get their turn where many connect
 
     async def _greet(self, connection: socket.socket) -> None:
         """Find out what a connection speaks, and hand it on."""

@@ -12,6 +12,7 @@ from inferno.core.errors import InfernoError
 from inferno.web.certificates import own_certificate
 from inferno.web.exchange import Header
 from inferno.web.listener import Listener, bind
+from inferno.web.mixed import MOST_SILENT
 from inferno.web.protocol import ConnectionLimits
 
 
@@ -53,3 +54,22 @@ async def test_both_are_served_and_the_listener_ends_with_a_connection_that_says
     await asyncio.wait_for(serving, 10)
     assert await reader.read() == b""
     writer.close()
+
+
+async def test_connections_that_say_nothing_are_bounded(tmp_path: Path) -> None:
+    listening = bind("127.0.0.1", 0)
+    certificate = own_certificate(tmp_path, "127.0.0.1")
+    listener = Listener(app, grace=1, limits=ConnectionLimits(), render=render, also=certificate)
+    stop = asyncio.Event()
+    serving = asyncio.ensure_future(listener.run_on(listening, stop))
+    await listener.answering.wait()
+    address = listening.getsockname()
+    silent = [await asyncio.open_connection(*address) for _ in range(MOST_SILENT + 3)]
+    for reader, _ in silent[:3]:  # the first ones had to make room
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+    assert await ask(address, None) == b"http"
+    assert not silent[-1][0].at_eof()
+    for _, writer in silent:
+        writer.close()
+    stop.set()
+    await asyncio.wait_for(serving, 10)
