@@ -13,7 +13,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from inferno.gateway import gauges
 from inferno.telemetry import metrics_inferences, metrics_process, metrics_requests
 from tests.acceptance.access import NO_MODEL, as_caller, make_caller
-from tests.acceptance.clients import STREAM, connections
+from tests.acceptance.clients import STREAM, Connection, connections
 from tests.acceptance.metrics import chat, scrape
 from tests.acceptance.platform import MODEL, Platform, wait_until
 from tests.acceptance.random_models import slow_model
@@ -254,3 +254,33 @@ def test_the_process_is_measured(platform: Platform) -> None:
     ((labels, one),) = seen.series("inferno_build_info").items()
     assert one == 1
     assert dict(labels)["version"]
+
+
+@pytest.mark.parametrize(
+    ("path", "last"),
+    [
+        ("/v1/chat/completions", b"data: [DONE]"),
+        ("/v1/completions", b"data: [DONE]"),
+        ("/inference/stream", b'"done":true'),
+    ],
+)
+def test_whoever_leaves_with_the_last_word_has_had_its_answer(
+    platform: Platform, path: str, last: bytes
+) -> None:
+    counter = "inferno_inference_requests_cancelled_total"
+    content = {"messages": [{"role": "user", "content": "2 + 2"}]} if "chat" in path else {}
+    body = {"model": MODEL, "prompt": "2 + 2 =", "max_tokens": 4, "stream": True, **content}
+    if content:
+        del body["prompt"]
+    before = scrape(platform)
+    for _ in range(10):
+        connection = Connection(platform, path, body)
+        connection.read_until(last)
+        connection.leave()
+    answered = before.value("inferno_inference_requests_total", model=MODEL) + 10
+    wait_until(
+        lambda: scrape(platform).value("inferno_inference_requests_total", model=MODEL) >= answered,
+        10,
+        "they were not counted",
+    )
+    assert scrape(platform).value(counter, model=MODEL) == before.value(counter, model=MODEL)

@@ -364,6 +364,7 @@ async def _relay(exchange: Exchange, forwarder: Forwarder, call: Call, with_usag
                 events = [event for event in events if not is_usage(event)]
             if events:
                 await begin_events(exchange)
+                exchange.whole = events[-1].startswith(DONE_EVENT)
                 await exchange.write(b"".join(events))
 
 
@@ -403,6 +404,7 @@ async def _stream_choices(
     )
     if _wants_usage(request):
         await consume({**last, "choices": [], "usage": total(usages)})
+    exchange.whole = True
     await exchange.write(DONE_EVENT)
 
 

@@ -261,6 +261,7 @@ async def _stream(
     if with_usage:
         last = msgspec.json.encode({**head, "choices": [], "usage": total(choices)})
         await exchange.write(encode_event(last))
+    exchange.whole = True
     await exchange.write(DONE_EVENT)
 
 

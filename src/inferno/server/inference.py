@@ -126,6 +126,7 @@ async def _send_tokens(exchange: Visited, forwarder: Forwarder, call: Call) -> N
     last: dict[str, Any] = {"done": True, "finish_reason": ending.finish_reason}
     if ending.usage is not None:
         last["usage"] = ending.usage
+    exchange.whole = True
     await _send(exchange, last)
 
 

@@ -123,17 +123,17 @@ def _call(
 
 async def _stream(exchange: Visited, services: Services, call: Call, head: Head) -> None:
     async with services.forwarder.open(call) as answer:
-        whole, hides_usage = False, not head.wants_usage
+        hides_usage = not head.wants_usage
         async for events in events_of(answer):
             if hides_usage:
                 events = [event for event in events if not _is_usage(event)]
             if not events:
                 continue
-            whole = events[-1].startswith(DONE)
+            exchange.whole = events[-1].startswith(DONE)
             if not exchange.started:
                 await begin_events(exchange)
             await exchange.write(_as_asked(b"".join(events), call))
-        if not whole:
+        if not exchange.whole:
             raise incomplete()
 
 

@@ -206,7 +206,8 @@ class Observed:
         elif isinstance(error, InfernoError):
             inference.error = error
         elif isinstance(error, ClientDisconnected | asyncio.CancelledError | GeneratorExit):
-            inference.outcome = "cancelled"
+            if self.exchange is None or not self.exchange.whole:
+                inference.outcome = "cancelled"
         else:
             inference.outcome = "error"
         if inference.error is not None:

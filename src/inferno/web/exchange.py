@@ -52,9 +52,10 @@ class Exchange:
     Attributes:
         started: whether the response has begun.
         failure: what went wrong after that, where it could be told within the response.
+        whole: whether the client has all that it asked for; it may leave before the end is tidied.
     """
 
-    __slots__ = ("_receive", "_send", "failure", "max_body_bytes", "scope", "started")
+    __slots__ = ("_receive", "_send", "failure", "max_body_bytes", "scope", "started", "whole")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, *, max_body_bytes: int) -> None:
         self.scope = scope
@@ -63,6 +64,7 @@ class Exchange:
         self.max_body_bytes = max_body_bytes
         self.started = False
         self.failure: InfernoError | None = None
+        self.whole = False
 
     @property
     def request_id(self) -> str:
