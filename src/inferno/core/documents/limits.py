@@ -1,0 +1,37 @@
+"""How deep, long and many anything may be.
+
+Bodies are bounded before they come here; these bounds keep what is small and hostile from costing
+more than its size suggests.
+"""
+
+from __future__ import annotations
+
+DEPTH = 100
+"""Levels of objects and arrays, in documents, filters and updates: as many as MongoDB takes."""
+
+PATH_LENGTH = 1024
+"""Characters of a dotted path."""
+
+PATH_PARTS = 100
+"""Parts of a dotted path: none can reach deeper than a document goes."""
+
+CLAUSES = 20_000
+"""Tests in one filter."""
+
+PATTERN_LENGTH = 1000
+"""Characters of a regular expression."""
+
+PATTERN_MEMORY = 1 << 20
+"""Bytes for one compiled regular expression; RE2 refuses what needs more."""
+
+PATTERNS = 32
+"""Regular expressions in one filter."""
+
+CHANGES = 1000
+"""Paths that one update may name."""
+
+PADDING = 1000
+"""Nulls that setting an element beyond the end of an array may add."""
+
+SORT_KEYS = 32
+"""Fields to sort by, as many as MongoDB takes."""
