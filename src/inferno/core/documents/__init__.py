@@ -20,7 +20,7 @@ filter, and asks `matching.matches` about the rest.
     projections.py   `parse_projection`, `project`
     sorting.py       `parse_sort`, `sorted_documents`, `sort_key`
 
-Documents are plain JSON: `None`, `bool`, `int`, `float`, `str`, `list` and `dict`. Dates are text in
-RFC 3339. Nothing here reads a clock, a file or a setting. Where an answer differs from MongoDB's,
-docs/reference/query-language.md says so.
+Documents are plain JSON: `None`, `bool`, `int`, `float`, `str`, `list` and `dict`. Dates are text
+in RFC 3339. Nothing here reads a clock, a file or a setting. docs/reference/query-language.md says
+where an answer differs from MongoDB's.
 """

@@ -9,6 +9,9 @@ from __future__ import annotations
 DEPTH = 100
 """Levels of objects and arrays, in documents, filters and updates: as many as MongoDB takes."""
 
+SIZE = 16 * 1024 * 1024
+"""Bytes of a document, counted roughly: as many as MongoDB takes."""
+
 PATH_LENGTH = 1024
 """Characters of a dotted path."""
 
@@ -35,3 +38,6 @@ PADDING = 1000
 
 SORT_KEYS = 32
 """Fields to sort by, as many as MongoDB takes."""
+
+PLACES = 100_000
+"""Values of one document that one update may change, once `$[]` stands for all elements."""

@@ -7,14 +7,12 @@ cannot do so (look-around, back-references) is refused.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from inferno.core.documents import limits
 from inferno.core.errors import InvalidRequest
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 OPTIONS = "imsux"
 
@@ -38,12 +36,11 @@ class Pattern:
     """
 
     source: str
-    options: str = ""
-    finder: Finder | None = field(default=None, repr=False, compare=False)
+    options: str
+    finder: Finder = field(repr=False, compare=False)
 
     def is_in(self, text: str) -> bool:
         """Return whether the pattern is found anywhere in a text."""
-        assert self.finder is not None, "made by parse_pattern"
         try:
             return self.finder.search(text) is not None
         except UnicodeEncodeError:  # a lone surrogate, which no stored document has

@@ -79,9 +79,15 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """A value in an expression."""
+    """A value in an expression.
+
+    Args:
+        value: which.
+        keys: of its elements, where it is an array, for `$in`.
+    """
 
     value: object
+    keys: frozenset[object] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from inferno.core.documents.sorting import Sort
 from inferno.core.documents.tree import Filter, Path
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """What `$push` does.
+
+    Args:
+        values: what is added.
+        position: the index that it comes before, counted from the end where it is negative; None
+            is the end.
+        slice: how many elements are kept, the last ones where it is negative; None is all.
+        sort: what the array is sorted by, or 1 or -1 for its elements themselves.
+    """
+
+    values: tuple[object, ...]
+    position: int | None = None
+    slice: int | None = None
+    sort: Sort | int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,13 +34,19 @@ class Change:
     Args:
         operator: `$set`, say.
         path: where; parts may be `$`, `$[]` and `$[identifier]`.
-        argument: what the operator made of its operand; a value for `$set`, a `Path` for
-            `$rename`, a `Push` for `$push`, a `Test` or `Filter` for `$pull`.
+        argument: what became of the operand: a value for `$set` and its like, a number for `$inc`,
+            a `Path` for `$rename`, a `Push`, a tuple of values for `$addToSet`, a `Test` or a
+            `Filter` for `$pull`, the identities of values for `$pullAll`.
     """
 
     operator: str
     path: Path
     argument: object
+
+    @property
+    def name(self) -> str:
+        """Return the path as it was written."""
+        return ".".join(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +54,8 @@ class Update:
     """Changes that are made together.
 
     Args:
-        changes: in the order of their paths; none is in the way of another.
-        array_filters: what `$[identifier]` stands for.
+        changes: none is in the way of another.
+        array_filters: what `$[identifier]` stands for: filters of `{identifier: element}`.
     """
 
     changes: tuple[Change, ...]
