@@ -131,6 +131,16 @@ def parse_test(operand: object, where: str) -> Test:
     return _Parser(()).test(operand, where)
 
 
+def parse_inner_filter(value: object, where: str) -> Filter:
+    """Return a filter that is part of something else, and names its place there in errors.
+
+    Raises:
+        InvalidRequest: see `parse_filter`.
+    """
+    check_nesting(value, "filter")
+    return _Parser(()).filter(value, where)
+
+
 def parse_condition(value: object, where: str) -> Test | Filter:
     """Return what `$pull` removes: elements that pass a test, or objects that match a filter.
 
@@ -142,7 +152,7 @@ def parse_condition(value: object, where: str) -> Test | Filter:
         InvalidRequest: see `parse_filter`.
     """
     is_filter = isinstance(value, dict) and is_literal(value) and not is_extended(value)
-    return _Parser(()).filter(value, where) if is_filter else parse_test(value, where)
+    return parse_inner_filter(value, where) if is_filter else parse_test(value, where)
 
 
 def wrong(operator: str, message: str, where: str) -> InvalidRequest:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from inferno.core.documents import limits
-from inferno.core.documents.filters import parse_condition, parse_filter, unknown, wrong
+from inferno.core.documents.filters import parse_condition, parse_inner_filter, unknown, wrong
 from inferno.core.documents.literals import check_nesting, literal
 from inferno.core.documents.paths import parse_field_path, parse_path
 from inferno.core.documents.sorting import Sort, parse_sort
@@ -113,7 +113,7 @@ def _parse_array_filters(value: object) -> dict[str, Filter]:
     filters: dict[str, Filter] = {}
     for at, each in enumerate(value):
         where = f"arrayFilters[{at}]"
-        parsed = parse_filter({} if each is None else each)
+        parsed = parse_inner_filter(each, where)
         names = {path[0] for path in _filtered_paths(parsed, where)}
         if len(names) != 1 or not _IDENTIFIER.fullmatch(name := names.pop()):
             raise InvalidRequest(
