@@ -144,6 +144,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         batch_attempts: tries at a request of a batch that fails for a reason that may pass.
         batch_window: how long a batch may take; what is not answered by then is given up.
         batch_retention: how long finished batches are kept; 0 for ever.
+        registry_public_reads: whether strangers may read the registry of inference servers.
+        max_registry_entries: inference servers that a caller who is no admin may register.
+        registry_retention: how long an entry without a heartbeat is shown as expired,
+            until it is removed.
         bundled_model: whether the bundled model is served.
         gpu_layers: engine default, see `ModelSettings`.
         context_size: engine default, see `ModelSettings`.
@@ -220,6 +224,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     batch_attempts: Annotated[int, msgspec.Meta(ge=1, le=100)] = 5
     batch_window: Annotated[int, msgspec.Meta(ge=1, le=10**9)] = 86_400
     batch_retention: Annotated[int, msgspec.Meta(ge=0, le=10**9)] = 2_592_000
+    registry_public_reads: bool = False
+    max_registry_entries: NotNegative = 1000
+    registry_retention: Seconds = 86_400.0
     bundled_model: bool = True
     gpu_layers: Annotated[int, msgspec.Meta(ge=-1)] | None = None
     context_size: Positive | None = None

@@ -10,6 +10,10 @@ from inferno.cluster.status import render as cluster_render
 from inferno.core.errors import ConfigurationError
 from inferno.data_dir import DataDir
 from inferno.management import app as management_app
+from inferno.registry.app import RegistryApi
+from inferno.registry.calls import ENTRIES as REGISTRY_ENTRIES
+from inferno.registry.calls import ENTRY as REGISTRY_ENTRY
+from inferno.registry.errors import render as registry_render
 from inferno.server import app as inference_app
 from inferno.server.errors import render as inference_render
 from inferno.server.operation import Services
@@ -30,11 +34,21 @@ from inferno.web.sockets import SocketLimits
 
 
 def open_doors(
-    settings: Settings, data_dir: DataDir, services: Services, cluster: ClusterApi
+    settings: Settings,
+    data_dir: DataDir,
+    services: Services,
+    cluster: ClusterApi,
+    registry: RegistryApi,
 ) -> tuple[Listener, Listener]:
     """Return the listeners of the inference API and of the control plane."""
     set_up = certificate(settings)
-    mounts = [management_app.Mount(CLUSTER_PREFIX, cluster, cluster_render)]
+    mounts = [
+        management_app.Mount(CLUSTER_PREFIX, cluster, cluster_render),
+        *(
+            management_app.Mount(path, registry, registry_render, registry.is_public)
+            for path in (REGISTRY_ENTRY, REGISTRY_ENTRIES)
+        ),
+    ]
     apps = (
         (
             inference_app.build(

@@ -19,6 +19,10 @@ from inferno.cluster.app import ClusterApi
 from inferno.cluster.writing import ensure_namespace
 from inferno.core.resources import DEFAULT_NAMESPACE
 from inferno.data_dir import DataDir
+from inferno.registry.app import RegistryApi
+from inferno.registry.catalog import Catalog
+from inferno.registry.expiry import Expiry
+from inferno.registry.finding import Finder
 from inferno.runtimes.local import LocalRuntime
 from inferno.server.operation import Services
 from inferno.settings import Settings
@@ -103,8 +107,9 @@ async def platform(
             data_plane(settings, store, secret, accounts, doors, hooks, database, requests, batches)
         )
         cluster = await cluster_api(store, runtime, doors.access, stop)
+        servers = await stack.enter_async_context(registry(settings, database, doors.access))
         async with asyncio.TaskGroup() as tasks:
-            listeners = open_doors(settings, data_dir, services, cluster)
+            listeners = open_doors(settings, data_dir, services, cluster, servers)
             for listener, listening in zip(listeners, sockets.both, strict=True):
                 tasks.create_task(listener.run_on(listening, stop))
             tasks.create_task(drain_at(stop, services))
@@ -130,6 +135,17 @@ async def cluster_api(
         version=__version__,
         stopping=stop,
     )
+
+
+@asynccontextmanager
+async def registry(
+    settings: Settings, database: Database, access: Access
+) -> AsyncIterator[RegistryApi]:
+    """Wire the registry of inference servers, and let entries expire while the block runs."""
+    catalog = Catalog(database, most=settings.max_registry_entries)
+    public = settings.registry_public_reads
+    async with Expiry(catalog, retention=settings.registry_retention).watching():
+        yield RegistryApi(catalog, Finder(database), access, public_reads=public)
 
 
 async def drain_at(stop: asyncio.Event, services: Services) -> None:

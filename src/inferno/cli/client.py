@@ -50,6 +50,10 @@ class Client:
         """Return the JSON answer of a POST; a body of None is sent as no body."""
         return self._call("POST", path, body)
 
+    def put(self, path: str, body: Any) -> Any:
+        """Return the JSON answer of a PUT."""
+        return self._call("PUT", path, body)
+
     def delete(self, path: str) -> Any:
         """Return the JSON answer of a DELETE."""
         return self._call("DELETE", path, None)

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from inferno.cli import batch, models, resources, run, security, serve
+from inferno.cli import batch, models, registry, resources, run, security, serve
 from inferno.cli.errors import CommandFailed
 from inferno.core.errors import InfernoError
 from inferno.version import __version__
@@ -32,6 +32,7 @@ app.command("delete")(resources.delete)
 app.command("kubeconfig")(resources.kubeconfig)
 app.add_typer(models.app, name="models")
 app.add_typer(batch.app, name="batch")
+app.add_typer(registry.app, name="registry")
 app.add_typer(security.app, name="security")
 
 

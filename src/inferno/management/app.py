@@ -6,7 +6,7 @@ It answers for its own health; tenants, deployments and publishing join it here.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,11 +32,14 @@ class Mount:
         prefix: its paths begin with it and a slash.
         app: gets the whole path, and `scope["state"]["visit"]`.
         render: its error envelope.
+        is_public: says whether a request is let in although nobody says who sends it; it comes
+            without a visit, and counts against its address.
     """
 
     prefix: str
     app: ASGIApp
     render: Render
+    is_public: Callable[[Scope], bool] = lambda _: False
 
     def has(self, path: str) -> bool:
         """Return whether a path is the mount's."""
@@ -69,7 +72,7 @@ def build(
         return {"status": "healthy", "version": version, "uptime_seconds": uptime}
 
     app.add_exception_handler(HTTPException, _refused)
-    behind = Guard(Switch(app, mounts), access)
+    behind = Guard(Switch(app, mounts), access, mounts)
     return Door(behind, render=renderer(mounts), access_log=access_log, on_answer=on_answer)
 
 
@@ -118,11 +121,13 @@ class Guard:
     Args:
         app: what is behind it.
         access: lets callers in.
+        mounts: they may have something that is for everybody.
     """
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
+    def __init__(self, app: ASGIApp, access: Access, mounts: Sequence[Mount] = ()) -> None:
         self._app = app
         self._access = access
+        self._mounts = tuple(mounts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request pass.
@@ -132,6 +137,10 @@ class Guard:
             RateLimitExceeded: a limit is used up.
         """
         if scope["path"] in PUBLIC_PATHS:
+            await self._app(scope, receive, send)
+            return
+        if any(one.has(scope["path"]) and one.is_public(scope) for one in self._mounts):
+            await self._access.knock(scope)
             await self._app(scope, receive, send)
             return
         visit = await self._access.enter(scope)

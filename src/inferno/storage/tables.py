@@ -369,6 +369,68 @@ custom_metrics = Table(
 )
 """Metrics that operators' own programs report."""
 
+registry_entries = Table(
+    "registry_entries",
+    metadata,
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), autoincrement=True),
+    Column("id", String(128), nullable=False),
+    Column("name", String(255), comment="none where it is empty"),
+    Column("url", String(2048), comment="the public one; none where it is empty"),
+    Column("owner", String(512), nullable=False, comment="tenant/user"),
+    Column("state", String(16), nullable=False, comment="active or expired"),
+    Column("registered_at", String(32), nullable=False),
+    Column("updated_at", String(32), nullable=False),
+    Column("expires_at", String(32), comment="when it expires, or when it did"),
+    # Text, not JSONB: what comes back is byte for byte what was checked on the way in.
+    Column("document", Text, nullable=False),
+    PrimaryKeyConstraint("seq"),
+    UniqueConstraint("id"),
+    UniqueConstraint("name"),
+    UniqueConstraint("url"),
+    Index(None, "owner"),
+    Index(None, "registered_at"),
+    Index(None, "state", "expires_at"),
+    # SQLite would give the number of the last entry, once deleted, to the next.
+    sqlite_autoincrement=True,
+)
+"""Inference servers that somebody registered; `document` has all that is known of one."""
+
+registry_values = Table(
+    "registry_values",
+    metadata,
+    Column(
+        "seq",
+        BigInteger().with_variant(Integer, "sqlite"),
+        ForeignKey("registry_entries.seq", ondelete="CASCADE"),
+        nullable=False,
+    ),
+    Column("path", String(200), nullable=False, comment="dotted; an array's index is left out"),
+    # Bytes decide the order, as they do in SQLite and in the query language.
+    Column(
+        "value",
+        String(200).with_variant(String(200, collation="C"), "postgresql"),
+        comment="a text's beginning",
+    ),
+    Column("number", Double, comment="a number, or a boolean as 0 or 1"),
+    Column("place", Integer, nullable=False),
+    PrimaryKeyConstraint("seq", "place"),
+    Index(None, "path", "value", "seq"),
+    Index(None, "path", "number", "seq"),
+)
+"""What is in the documents of registry entries, to find them by."""
+
+registry_changes = Table(
+    "registry_changes",
+    metadata,
+    Column("version", BigInteger().with_variant(Integer, "sqlite"), autoincrement=False),
+    Column("entry_id", String(128), nullable=False),
+    Column("before", Text, comment="the document; none where the entry is new"),
+    Column("after", Text, comment="the document; none where the entry is gone"),
+    Column("at", String(32), nullable=False),
+    PrimaryKeyConstraint("version"),
+)
+"""The latest changes of registry entries, in write order."""
+
 meta = Table(
     "meta",
     metadata,

@@ -1,0 +1,237 @@
+"""Queries over the entries, in bounded memory.
+
+Entries come in the order in which they were registered, page by page; each is looked at with
+`matches`. How the database finds them depends on how many the index says there may be:
+
+- few: the index names them, and only those are read;
+- many that have one value in common: the index has them in order, so reading stops early;
+- else all entries are read in order, those that the index excludes without their documents.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from inferno.core.documents.filters import parse_filter
+from inferno.core.documents.matching import matches
+from inferno.core.documents.projections import Projection, parse_projection, project
+from inferno.core.documents.sorting import Sort, sorted_documents
+from inferno.core.documents.tree import Every, Filter
+from inferno.core.errors import DeadlineExceeded, InvalidRequest
+from inferno.registry.compiling import All, Part, Probe, candidates, compiled, passes
+from inferno.registry.entries import METADATA, NAME, TAGS, Document
+from inferno.storage.database import Database
+from inferno.storage.tables import registry_entries, registry_values
+
+MAX_LIMIT = 1000
+MAX_SORTED = 10_000
+MAX_ANSWER_BYTES = 8 * 2**20
+MAX_SORTED_BYTES = 64 * 2**20
+FEW = 1000
+PAGE = 200
+SECONDS = 30.0
+"""How long one query may take."""
+
+SEARCHED = ((NAME,), (TAGS,), (METADATA,))
+"""Where `$text`, and `search`, look for words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What somebody wants to find.
+
+    Args:
+        filter: which entries.
+        projection: what of them.
+        sort: in which order; else as they were registered.
+        skip: leaves out so many of the first.
+        limit: at most so many.
+        count: whether to say how many there are in all.
+        after: only entries behind this one, as a page's `next` says.
+        owner: only what is this owner's.
+    """
+
+    filter: Filter = field(default_factory=lambda: parse({}))
+    projection: Projection = field(default_factory=lambda: parse_projection(None))
+    sort: Sort = field(default_factory=Sort)
+    skip: int = 0
+    limit: int = MAX_LIMIT
+    count: bool = False
+    after: int = 0
+    owner: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What was found.
+
+    Args:
+        documents: in order.
+        next: number of the last of them, where there may be more behind it.
+        total: how many there are in all, where that was asked for.
+    """
+
+    documents: list[Document]
+    next: int | None = None
+    total: int | None = None
+
+
+def parse(value: object) -> Filter:
+    """Return the filter that JSON stands for. Raises InvalidRequest."""
+    return parse_filter(value, text_paths=SEARCHED)
+
+
+def searching(filter_: Filter, words: str) -> Filter:
+    """Narrow a filter to entries that have words in their name, tags or metadata."""
+    return Every((filter_, parse({"$text": {"$search": words}})))
+
+
+class Finder:
+    """Answers queries.
+
+    Args:
+        database: where the entries are.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find(self, query: Query) -> Page:
+        """Return what a query finds.
+
+        Raises:
+            InvalidRequest: it sorts more than fits into memory.
+            DeadlineExceeded: it takes too long.
+        """
+        if query.sort.fields:
+            page = await self._sorted(query)
+        else:
+            page = await self._in_order(query)
+        if query.count and page.total is None:
+            total = 0
+            async for _ in self._matching(query, after=0, wanted=FEW):
+                total += 1
+            page = Page(page.documents, page.next, total)
+        return page
+
+    async def _in_order(self, query: Query) -> Page:
+        """Stop as soon as the page is full."""
+        found: list[Document] = []
+        skip, size = query.skip, 0
+        if not query.limit:
+            return Page(found)
+        last = 0
+        async for seq, length, document in self._matching(
+            query, after=query.after, wanted=query.skip + query.limit + 1
+        ):
+            if skip:
+                skip -= 1
+                continue
+            if len(found) == query.limit or (found and size + length > MAX_ANSWER_BYTES):
+                return Page(found, next=last)
+            found.append(project(query.projection, document))
+            size += length
+            last = seq
+        whole = query.after == 0
+        return Page(found, total=query.skip - skip + len(found) if whole else None)
+
+    async def _sorted(self, query: Query) -> Page:
+        """Keep the first ones of what was seen so far."""
+        most = query.skip + query.limit
+        kept: list[Document] = []
+        total = size = 0
+        async for _, length, document in self._matching(query, after=0, wanted=FEW):
+            total += 1
+            size += length
+            kept.append(document)
+            if len(kept) > 2 * most + PAGE or size > MAX_SORTED_BYTES:
+                kept = sorted_documents(kept, query.sort)[:most]
+                size = sum(len(msgspec.json.encode(one)) for one in kept)
+                if size > MAX_SORTED_BYTES // 2:
+                    raise InvalidRequest("The query sorts too much; ask for fewer.", field="limit")
+        kept = sorted_documents(kept, query.sort)[query.skip : most]
+        return Page([project(query.projection, one) for one in kept], total=total)
+
+    async def _matching(
+        self, query: Query, *, after: int, wanted: int
+    ) -> AsyncIterator[tuple[int, int, Document]]:
+        """Yield number, length and document of all that match, in order."""
+        deadline = time.monotonic() + SECONDS
+        plan = await self._plan(compiled(query.filter), query.owner)
+        at_once = min(max(wanted, 20), PAGE)
+        while True:
+            async with self._database.read() as connection:
+                rows = (await connection.execute(plan.after(after, at_once))).all()
+            for number, (seq, text) in enumerate(rows):
+                document: Document = msgspec.json.decode(text)
+                if matches(query.filter, document):
+                    yield seq, len(text), document
+                if number % 20 == 19:
+                    await asyncio.sleep(0)  # others want to be served too
+            if len(rows) < at_once:
+                return
+            after, at_once = rows[-1][0], PAGE
+            if time.monotonic() > deadline:
+                raise DeadlineExceeded(
+                    f"The query took longer than {SECONDS:g} s; narrow it down by equality, or "
+                    "page through it."
+                )
+
+    async def _plan(self, parts: All, owner: str | None) -> Plan:
+        """Choose how to find the entries; asks how many each part may find."""
+        conditions = [passes(parts)] if parts.parts else []
+        if owner is not None:
+            conditions.append(registry_entries.c.owner == owner)
+        known = [(part, found) for part in parts.parts if (found := candidates(part)) is not None]
+        if not known:
+            return Plan(conditions)
+        counts = [
+            sa.select(sa.func.count())
+            .select_from(found.limit(FEW + 1).subquery())
+            .scalar_subquery()
+            for _, found in known[:8]
+        ]
+        async with self._database.read() as connection:
+            sizes = (await connection.execute(sa.select(*counts))).one()
+        fewest = min(range(len(sizes)), key=lambda index: sizes[index])
+        if sizes[fewest] <= FEW:
+            return Plan([*conditions, registry_entries.c.seq.in_(known[fewest][1])])
+        return Plan(conditions, leader(parts.parts))
+
+
+def leader(parts: tuple[Part, ...]) -> Probe | None:
+    """Return the part that the index has in the order of entries, if there is one."""
+    return next((one for one in parts if isinstance(one, Probe) and one.is_equality), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How entries are found.
+
+    Args:
+        conditions: on their rows.
+        leader: a part whose order the database follows.
+    """
+
+    conditions: list[sa.ColumnElement[bool]]
+    leader: Probe | None = None
+
+    def after(self, seq: int, most: int) -> sa.Select[Any]:
+        """Return the query for the entries behind one."""
+        entries = registry_entries
+        query = sa.select(entries.c.seq, entries.c.document).where(*self.conditions).limit(most)
+        if self.leader is None:
+            return query.where(entries.c.seq > seq).order_by(entries.c.seq)
+        values = registry_values.alias("leader")
+        return (
+            query.join(values, values.c.seq == entries.c.seq)
+            .where(self.leader.condition(values), values.c.seq > seq)
+            .order_by(values.c.seq)
+        )
