@@ -145,7 +145,7 @@ class RegistryApi:
             await exchange.body(),
             owner=owner_of(principal) if principal is not None else None,
         )
-        async with exchange.client_present():
+        with exchange.client_present():
             page = await self._finder.find(query)
         more: dict[str, Any] = {}
         if query.count:

@@ -68,15 +68,23 @@ class Probe:
         """Whether the index gives what passes in the order of entries."""
         return self.operator == "in" and len(self.operands) == 1
 
-    def condition(self, values: Any) -> Condition:
-        """Return the test of a row of the index."""
+    def condition(self, values: Any, *, of_one: bool = False) -> Condition:
+        """Return the test of a row of the index.
+
+        Args:
+            values: the index.
+            of_one: whether the values of one entry are tested, rather than those of all looked up.
+        """
         at = values.c.path == self.path
         sides: list[Condition] = []
         for column in (values.c.value, values.c.number):
             given = [getattr(one, column.name) for one in self.operands]
             given = [one for one in given if one is not None]
             if given:
-                sides.append(self._side(column, given))
+                # SQLite would walk through a range of all entries for each one that it tests.
+                nothing: Any = "" if column is values.c.value else 0
+                plain = column + nothing if of_one and self.operator != "in" else column
+                sides.append(self._side(plain, given))
         return sa.and_(at, sa.or_(*sides))
 
     def _side(self, column: Any, operands: Sequence[Any]) -> Condition:
@@ -119,7 +127,7 @@ def passes(part: Part) -> Condition:
         case Probe():
             values = registry_values.alias()
             same = values.c.seq == registry_entries.c.seq
-            return sa.exists().where(same, part.condition(values))
+            return sa.exists().where(same, part.condition(values, of_one=True))
         case All():
             return sa.and_(sa.true(), *map(passes, part.parts))
         case AnyPart():

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -186,12 +186,10 @@ class Finder:
 
     async def _plan(self, parts: All, owner: str | None) -> Plan:
         """Choose how to find the entries; asks how many each part may find."""
-        conditions = [passes(parts)] if parts.parts else []
-        if owner is not None:
-            conditions.append(registry_entries.c.owner == owner)
+        mine = [] if owner is None else [registry_entries.c.owner == owner]
         known = [(part, found) for part in parts.parts if (found := candidates(part)) is not None]
         if not known:
-            return Plan(conditions)
+            return Plan(mine + _conditions(parts.parts))
         counts = [
             sa.select(sa.func.count())
             .select_from(found.limit(FEW + 1).subquery())
@@ -202,8 +200,17 @@ class Finder:
             sizes = (await connection.execute(sa.select(*counts))).one()
         fewest = min(range(len(sizes)), key=lambda index: sizes[index])
         if sizes[fewest] <= FEW:
-            return Plan([*conditions, registry_entries.c.seq.in_(known[fewest][1])])
-        return Plan(conditions, leader(parts.parts))
+            part, found = known[fewest]
+            others = _conditions(one for one in parts.parts if one is not part)
+            # Of a part that is not whole in the index, the candidates are more than what passes.
+            rest = [] if isinstance(part, Probe) else [passes(part)]
+            return Plan([*mine, *others, *rest, registry_entries.c.seq.in_(found)])
+        first = leader(parts.parts)
+        return Plan(mine + _conditions(one for one in parts.parts if one is not first), first)
+
+
+def _conditions(parts: Iterable[Part]) -> list[sa.ColumnElement[bool]]:
+    return [passes(one) for one in parts]
 
 
 def leader(parts: tuple[Part, ...]) -> Probe | None:

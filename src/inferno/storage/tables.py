@@ -413,7 +413,8 @@ registry_values = Table(
     ),
     Column("number", Double, comment="a number, or a boolean as 0 or 1"),
     Column("place", Integer, nullable=False),
-    PrimaryKeyConstraint("seq", "place"),
+    # In this order, so that one entry's values at a path are found without a look at all others.
+    PrimaryKeyConstraint("seq", "path", "place"),
     Index(None, "path", "value", "seq"),
     Index(None, "path", "number", "seq"),
 )

@@ -54,7 +54,7 @@ def upgrade() -> None:
         sa.Column("value", BYTEWISE, comment="a text's beginning"),
         sa.Column("number", sa.Double, comment="a number, or a boolean as 0 or 1"),
         sa.Column("place", sa.Integer, nullable=False),
-        sa.PrimaryKeyConstraint("seq", "place", name="pk_registry_values"),
+        sa.PrimaryKeyConstraint("seq", "path", "place", name="pk_registry_values"),
         sa.ForeignKeyConstraint(
             ["seq"],
             ["registry_entries.seq"],

@@ -1,0 +1,1 @@
+"""The registry: its queries and updates over many entries."""
