@@ -56,6 +56,7 @@ class ModelServer:
     usage: Any = field(default_factory=lambda: dict(USAGE))
     requests: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
+    bodies: list[str] = field(default_factory=list)
     abandoned: int = 0
 
     def __post_init__(self) -> None:
@@ -103,7 +104,9 @@ class ModelServer:
                 body = incoming.read(int(headers.get("content-length", 0)))
                 if method == "GET":
                     _send(one, 200 if (page := self._page(path)) is not None else 404, page or {})
-                elif not self._answer(one, headers, json.loads(body)):
+                    continue
+                self.bodies.append(body.decode())
+                if not self._answer(one, headers, json.loads(body)):
                     break
         self._open.discard(one)
 

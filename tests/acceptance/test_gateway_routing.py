@@ -254,3 +254,22 @@ def test_routes_survive_a_restart(start: Callable[..., Platform]) -> None:
         (platform.data_dir / "run.json").unlink()
         again = start(environment=environment)
         within(lambda: ask(again, "lasting").status_code == 200)
+
+
+@pytest.mark.parametrize("second", ['"model"', '"mod\\u0065l"'])
+def test_a_model_that_is_named_twice_is_forwarded_once(
+    front: Platform, cluster: Cluster, second: str
+) -> None:
+    name = f"twice{len(second)}"
+    with model_servers(ModelServer(name)) as (server,):
+        cluster.pool(name, server)
+        cluster.model(name, name, targets={name: 1})
+        server.models.append(name)
+        messages = '[{"role":"user","content":"Hello"}]'
+        body = f'{{"model":"other",{second}:"{name}","messages":{messages}}}'
+        with front.http() as client:
+            within(lambda: ask(front, name).is_success)
+            answer = client.post("/v1/chat/completions", content=body)
+        assert answer.status_code == 200
+        assert server.bodies[-1].count("model") == 1
+        assert server.requests[-1]["model"] == name

@@ -414,9 +414,9 @@ async def _chunks(
     """Yield the chunks of one choice; its usage goes to `usages`."""
     async with forwarder.open(call) as answer:
         async for payload in payloads_of(answer):
-            chunk = msgspec.json.decode(payload)
-            if chunk["choices"]:
-                delta = chunk["choices"][0]["delta"]
+            chunk = msgspec.json.decode(payload, type=dict[str, Any])
+            if chunk.get("choices"):
+                delta = chunk["choices"][0].setdefault("delta", {})
                 if delta.get("role") and delta.get("content", "") is None:
                     delta["content"] = ""
                 yield chunk

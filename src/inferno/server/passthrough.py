@@ -103,6 +103,8 @@ def _call(
     path: bytes,
     destination: Destination,
 ) -> Call:
+    if body.count(b'"model"') != 1 or b"\\u00" in body:
+        body = with_fields(body, {})  # servers differ in which of several they take
     if head.stream and not head.wants_usage:
         if head.stream_options is UNSET:
             body = USAGE_WANTED + body.lstrip()[1:]
