@@ -224,6 +224,34 @@ def test_an_entry_expires_without_heartbeat(start: Callable[..., Platform]) -> N
     assert states == {"active", "expired"}
 
 
+def test_changes_are_streamed_and_go_on_where_they_ended(registry: Platform) -> None:
+    wanted = {"filter": json.dumps({f"{FACTS}.zone": "a"})}
+    events: list[dict[str, Any]] = []
+    with admin(registry) as client, admin(registry) as other:
+        with client.stream("GET", "/inference_servers/watch", params=wanted) as stream:
+            assert stream.status_code == 200
+            lines = stream.iter_lines()
+            assert next(lines).startswith(":")
+            for id_, zone in (("x", "b"), ("y", "a")):
+                entry = {"inference_server_id": id_, FACTS: {"zone": zone}}
+                assert other.post("/inference_server", json=entry).status_code == 201
+            move = {"$set": {f"{FACTS}.zone": "a"}}
+            assert other.put("/inference_server/x", json=move).status_code == 200
+            assert other.delete("/inference_server/y").status_code == 200
+            while len(events) < 3:
+                line = next(lines)
+                if line.startswith("data: "):
+                    events.append(json.loads(line[6:]))
+        seen = [(one["type"], one["document"]["inference_server_id"]) for one in events]
+        assert seen == [("ADDED", "y"), ("ADDED", "x"), ("DELETED", "y")]
+        again = {**wanted, "since": str(events[1]["version"])}
+        with client.stream("GET", "/inference_servers/watch", params=again) as stream:
+            data = next(line for line in stream.iter_lines() if line.startswith("data: "))
+        assert json.loads(data[6:]) == events[2]
+        assert client.get("/inference_servers/watch?since=99999").status_code == 410
+        assert client.get("/inference_servers/watch?sinc=1").status_code == 400
+
+
 def test_the_command_line(registry: Platform) -> None:
     where = ("--data-dir", str(registry.data_dir))
     id_ = inferno(

@@ -23,6 +23,7 @@ from inferno.registry.app import RegistryApi
 from inferno.registry.catalog import Catalog
 from inferno.registry.expiry import Expiry
 from inferno.registry.finding import Finder
+from inferno.registry.watching import Watcher
 from inferno.runtimes.local import LocalRuntime
 from inferno.server.operation import Services
 from inferno.settings import Settings
@@ -107,7 +108,7 @@ async def platform(
             data_plane(settings, store, secret, accounts, doors, hooks, database, requests, batches)
         )
         cluster = await cluster_api(store, runtime, doors.access, stop)
-        servers = await stack.enter_async_context(registry(settings, database, doors.access))
+        servers = await stack.enter_async_context(registry(settings, database, doors.access, stop))
         async with asyncio.TaskGroup() as tasks:
             listeners = open_doors(settings, data_dir, services, cluster, servers)
             for listener, listening in zip(listeners, sockets.both, strict=True):
@@ -139,13 +140,14 @@ async def cluster_api(
 
 @asynccontextmanager
 async def registry(
-    settings: Settings, database: Database, access: Access
+    settings: Settings, database: Database, access: Access, stop: asyncio.Event
 ) -> AsyncIterator[RegistryApi]:
     """Wire the registry of inference servers, and let entries expire while the block runs."""
     catalog = Catalog(database, most=settings.max_registry_entries)
     public = settings.registry_public_reads
     async with Expiry(catalog, retention=settings.registry_retention).watching():
-        yield RegistryApi(catalog, Finder(database), access, public_reads=public)
+        watcher = Watcher(database, stop)
+        yield RegistryApi(catalog, Finder(database), watcher, access, public_reads=public)
 
 
 async def drain_at(stop: asyncio.Event, services: Services) -> None:

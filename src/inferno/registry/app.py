@@ -17,6 +17,7 @@ from inferno.registry import calls
 from inferno.registry.catalog import Catalog, owner_of
 from inferno.registry.entries import EXPIRES, ID, STATE, is_id
 from inferno.registry.finding import Finder
+from inferno.registry.watching import Watcher
 from inferno.telemetry.audit import AuditEvent, AuditTrail
 from inferno.tenancy.access import MISSING, Visit, require
 from inferno.web.errors import MethodNotAllowed
@@ -42,13 +43,21 @@ class RegistryApi:
     Args:
         catalog: changes entries.
         finder: finds them.
+        watcher: streams their changes.
         access: told of changes and refusals.
         public_reads: whether strangers may read.
     """
 
     def __init__(
-        self, catalog: Catalog, finder: Finder, access: Witness, *, public_reads: bool
+        self,
+        catalog: Catalog,
+        finder: Finder,
+        watcher: Watcher,
+        access: Witness,
+        *,
+        public_reads: bool,
     ) -> None:
+        self._watcher = watcher
         self._catalog = catalog
         self._finder = finder
         self._access = access
@@ -90,6 +99,8 @@ class RegistryApi:
             routes = {"POST": self._create}
         elif path == calls.ENTRIES:
             routes = {"POST": self._find}
+        elif path == calls.WATCH:
+            routes = {"GET": self._watch}
         else:
             id_, action = calls.entry_path(path) or ("", "unknown")
             if action not in ("", "heartbeat"):
@@ -153,6 +164,12 @@ class RegistryApi:
         if page.next is not None:
             more["next_cursor"] = calls.cursor_of(page.next)
         await _answer(exchange, page.documents, **more)
+
+    async def _watch(self, exchange: Exchange, _: str) -> None:
+        self._reader(exchange)
+        last = (exchange.header(b"last-event-id") or b"").decode("latin-1")
+        filter_, since = calls.watch_of(exchange.scope["query_string"], last)
+        await self._watcher.watch(exchange, filter_, since)
 
     def _reader(self, exchange: Exchange) -> Principal | None:
         """Return who reads; None for a stranger. Raises PermissionDenied."""

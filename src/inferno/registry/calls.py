@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -16,16 +16,19 @@ import msgspec
 
 from inferno.core.documents.projections import Projection, parse_projection
 from inferno.core.documents.sorting import Sort, parse_sort
+from inferno.core.documents.tree import Filter
 from inferno.core.documents.updates import parse_update
 from inferno.core.errors import InvalidRequest
 from inferno.registry.catalog import Change
 from inferno.registry.finding import MAX_LIMIT, MAX_SORTED, Query, parse, searching
 
 ENTRY, ENTRIES = "/inference_server", "/inference_servers"
+WATCH = f"{ENTRIES}/watch"
 FILTER = "filter"
 OPTIONS = frozenset(
     {FILTER, "projection", "sort", "skip", "limit", "count", "cursor", "search", "mine"}
 )
+WATCHING = frozenset({FILTER, "since"})
 CHANGE = frozenset({"update", "arrayFilters", FILTER})
 MAX_SKIP = 1_000_000
 _CURSOR = "after:"
@@ -49,7 +52,25 @@ def decode(text: bytes, name: str = "request body") -> Any:
         raise InvalidRequest(f"The {name} is not valid JSON: {error}.") from None
 
 
-def url_options(query: bytes) -> dict[str, Any]:
+def watch_of(query: bytes, last: str) -> tuple[Filter, int | None]:
+    """Return which changes a request asks for, and after which of them.
+
+    Args:
+        query: of the URL: `filter` and `since`.
+        last: the `Last-Event-ID` of a client that comes back.
+
+    Raises:
+        InvalidRequest: names the parameter, or the operator and the path in the filter.
+    """
+    options = url_options(query, known=WATCHING)
+    since = options.get("since")
+    if since is None and last.isdigit() and len(last) <= 18:
+        since = int(last)
+    known = None if since is None else _number({"since": since}, "since", 0, 2**53)
+    return parse(options.get(FILTER)), known
+
+
+def url_options(query: bytes, *, known: Set[str] = OPTIONS) -> dict[str, Any]:
     """Return the options in a URL. Raises InvalidRequest."""
     try:
         pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=32)
@@ -57,10 +78,10 @@ def url_options(query: bytes) -> dict[str, Any]:
         raise InvalidRequest("The URL has too many parameters.") from None
     options: dict[str, Any] = {}
     for name, text in pairs:
-        if name not in OPTIONS:
-            known = ", ".join(sorted(OPTIONS))
+        if name not in known:
+            listed = ", ".join(sorted(known))
             raise InvalidRequest(
-                f"Unknown parameter '{name[:50]}'; there are {known}.", field=name[:50]
+                f"Unknown parameter '{name[:50]}'; there are {listed}.", field=name[:50]
             )
         if name in options:
             raise InvalidRequest(f"'{name}' is given twice.", field=name)
