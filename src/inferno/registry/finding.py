@@ -22,11 +22,11 @@ import sqlalchemy as sa
 from inferno.core.documents.filters import parse_filter
 from inferno.core.documents.matching import matches
 from inferno.core.documents.projections import Projection, parse_projection, project
-from inferno.core.documents.sorting import Sort, sorted_documents
+from inferno.core.documents.sorting import Sort, SortField, sorted_documents
 from inferno.core.documents.tree import Every, Filter
 from inferno.core.errors import DeadlineExceeded, InvalidRequest
 from inferno.registry.compiling import All, Part, Probe, candidates, compiled, passes
-from inferno.registry.entries import METADATA, NAME, TAGS, Document
+from inferno.registry.entries import METADATA, NAME, REGISTERED, TAGS, Document
 from inferno.storage.database import Database
 from inferno.storage.tables import registry_entries, registry_values
 
@@ -38,6 +38,9 @@ FEW = 1000
 PAGE = 200
 SECONDS = 30.0
 """How long one query may take."""
+
+BY_AGE = tuple((SortField((REGISTERED,), is_descending),) for is_descending in (False, True))
+"""Orders that the database has an index of."""
 
 SEARCHED = ((NAME,), (TAGS,), (METADATA,))
 """Where `$text`, and `search`, look for words."""
@@ -110,7 +113,9 @@ class Finder:
             InvalidRequest: it sorts more than fits into memory.
             DeadlineExceeded: it takes too long.
         """
-        if query.sort.fields:
+        if query.sort.fields in BY_AGE and not query.count:
+            page = await self._by_age(query)
+        elif query.sort.fields:
             page = await self._sorted(query)
         else:
             page = await self._in_order(query)
@@ -141,6 +146,37 @@ class Finder:
             last = seq
         whole = query.after == 0
         return Page(found, total=query.skip - skip + len(found) if whole else None)
+
+    async def _by_age(self, query: Query) -> Page:
+        """Stop as soon as the page is full: the database has an index of when entries came."""
+        descending = query.sort.fields[0].is_descending
+        plan = await self._plan(compiled(query.filter), query.owner)
+        deadline = time.monotonic() + SECONDS
+        found: list[Document] = []
+        skip, size = query.skip, 0
+        last: tuple[str, int] | None = None
+        while query.limit:
+            async with self._database.read() as connection:
+                rows = (await connection.execute(plan.by_age(last, descending, PAGE))).all()
+            for seq, text, came in rows:
+                last = came, seq
+                document: Document = msgspec.json.decode(text)
+                if not matches(query.filter, document):
+                    continue
+                if skip:
+                    skip -= 1
+                    continue
+                found.append(project(query.projection, document))
+                size += len(text)
+                if len(found) == query.limit:
+                    return Page(found)
+            if len(rows) < PAGE:
+                break
+            _check(deadline)
+            if size > MAX_SORTED_BYTES:
+                raise InvalidRequest("The query sorts too much; ask for fewer.", field="limit")
+            await asyncio.sleep(0)
+        return Page(found)
 
     async def _sorted(self, query: Query) -> Page:
         """Keep the first ones of what was seen so far."""
@@ -178,11 +214,7 @@ class Finder:
             if len(rows) < at_once:
                 return
             after, at_once = rows[-1][0], PAGE
-            if time.monotonic() > deadline:
-                raise DeadlineExceeded(
-                    f"The query took longer than {SECONDS:g} s; narrow it down by equality, or "
-                    "page through it."
-                )
+            _check(deadline)
 
     async def _plan(self, parts: All, owner: str | None) -> Plan:
         """Choose how to find the entries; asks how many each part may find."""
@@ -209,6 +241,15 @@ class Finder:
         return Plan(mine + _conditions(one for one in parts.parts if one is not first), first)
 
 
+def _check(deadline: float) -> None:
+    """Give a query up that takes too long. Raises DeadlineExceeded."""
+    if time.monotonic() > deadline:
+        raise DeadlineExceeded(
+            f"The query took longer than {SECONDS:g} s; narrow it down by equality, or page "
+            "through it."
+        )
+
+
 def _conditions(parts: Iterable[Part]) -> list[sa.ColumnElement[bool]]:
     return [passes(one) for one in parts]
 
@@ -229,6 +270,25 @@ class Plan:
 
     conditions: list[sa.ColumnElement[bool]]
     leader: Probe | None = None
+
+    def by_age(self, last: tuple[str, int] | None, descending: bool, most: int) -> sa.Select[Any]:
+        """Return the query for the entries behind one, in the order of their registration.
+
+        Args:
+            last: when that one was registered, and its number.
+            descending: whether the newest come first; those of one moment keep their order.
+            most: at most so many.
+        """
+        columns = registry_entries.c
+        came = columns.registered_at
+        query = sa.select(columns.seq, columns.document, came).where(*self.conditions)
+        if self.leader is not None:
+            query = query.where(passes(self.leader))
+        if last is not None:
+            behind = came < last[0] if descending else came > last[0]
+            same = sa.and_(came == last[0], columns.seq > last[1])
+            query = query.where(sa.or_(behind, same))
+        return query.order_by(came.desc() if descending else came, columns.seq).limit(most)
 
     def after(self, seq: int, most: int) -> sa.Select[Any]:
         """Return the query for the entries behind one."""

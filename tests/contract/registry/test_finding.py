@@ -20,7 +20,7 @@ from inferno.registry.compiling import Probe, candidates, compiled
 from inferno.registry.entries import Document
 from inferno.registry.finding import Finder, Query, leader, parse
 from inferno.storage.database import Database
-from tests.contract.registry.conftest import ADMIN
+from tests.contract.registry.conftest import ADMIN, Clock
 
 FACTS, TAGS, NAME = "inference_server_metadata", "inference_server_tags", "inference_server_name"
 KEYS = ("a", "b", "0", "c.d")
@@ -219,6 +219,31 @@ async def test_pages_go_on_where_the_last_one_ended(catalog: Catalog, finder: Fi
             break
         url = f"limit=3&cursor={cursor_of(page.next)}".encode()
     assert seen == made
+
+
+@pytest.mark.parametrize("direction", [1, -1])
+async def test_the_newest_come_first_and_those_of_one_moment_in_order(
+    catalog: Catalog,
+    finder: Finder,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    direction: int,
+) -> None:
+    monkeypatch.setattr(finding, "PAGE", 2)
+    documents = []
+    for number in range(9):
+        tags = ["x"] if number % 4 else []
+        documents.append(await catalog.create({TAGS: tags}, ADMIN))
+        clock.forward(-3600 if number == 6 else number % 2)
+    sort = parse_sort({"registered_at": direction})
+    for filter_ in ({}, {TAGS: "x"}, {TAGS: {"$ne": "x"}}):
+        parsed = parse(filter_)
+        wanted = sorted_documents([one for one in documents if matches(parsed, one)], sort)
+        page = await finder.find(Query(filter=parsed, sort=sort, skip=1, limit=5))
+        assert page.documents == wanted[1:6]
+        monkeypatch.setattr(finding, "FEW", 0)
+        page = await finder.find(Query(filter=parsed, sort=sort))
+        assert page.documents == wanted
 
 
 async def test_an_answer_has_a_largest_size(
