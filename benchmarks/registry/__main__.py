@@ -76,7 +76,7 @@ async def measure(url: str, entries: int, calls: int) -> None:
         few = calls if "no index" not in name else 3
         await report(name, few, lambda q=query: finder.find(q), catalog)  # type: ignore[misc]
     newest = Query(sort=parse_sort({"registered_at": -1}), limit=20)
-    await report("newest of all", 3, lambda: finder.find(newest), catalog)
+    await report("newest of all", calls, lambda: finder.find(newest), catalog)
     await report("get", calls, lambda: catalog.get("s500"), catalog)
     await report("update", calls, lambda: update(catalog), catalog)
     await database.close()
