@@ -40,12 +40,15 @@ from inferno.core.documents.values import (
     type_names,
 )
 
+_OF_SINGLE_VALUES = (Compare, OneOf, Matches, HasType, Modulo)
+"""Tests for which the elements of an array count as well as the array."""
+
 
 def matches(filter: Filter, document: dict[str, Any]) -> bool:  # noqa: A002
     """Return whether a document matches a filter."""
     match filter:
         case Field(path, test):
-            return _holds(test, tuple(reach(document, path)), is_expanded=True)
+            return _holds(test, reach(document, path), is_expanded=True)
         case Every(clauses):
             return all(matches(clause, document) for clause in clauses)
         case AnyOf(clauses):
@@ -71,6 +74,13 @@ def _holds(test: Test, reached: tuple[object, ...], *, is_expanded: bool) -> boo
         reached: what `paths.reach` yields.
         is_expanded: whether the elements of an array count as well as the array.
     """
+    if isinstance(test, _OF_SINGLE_VALUES):
+        for value in reached:
+            if _passes(test, value):
+                return True
+            if is_expanded and isinstance(value, list) and any(_passes(test, v) for v in value):
+                return True
+        return False
     match test:
         case Not(inner):
             return not _holds(inner, reached, is_expanded=is_expanded)
@@ -87,8 +97,6 @@ def _holds(test: Test, reached: tuple[object, ...], *, is_expanded: bool) -> boo
             )
         case ElementPasses(inner):
             return any(passes(inner, element) for element in _elements(reached))
-    values = _expanded(reached) if is_expanded else reached
-    return any(_passes(test, value) for value in values)
 
 
 def _elements(reached: Iterable[object]) -> Iterator[Any]:
@@ -109,14 +117,7 @@ def _as_document(element: Any) -> dict[str, Any]:
     return document
 
 
-def _expanded(reached: Iterable[object]) -> Iterator[object]:
-    for value in reached:
-        yield value
-        if isinstance(value, list):
-            yield from value
-
-
-def _passes(test: Test, value: Any) -> bool:
+def _passes(test: Compare | OneOf | Matches | HasType | Modulo, value: Any) -> bool:
     match test:
         case Compare():
             return _compares(test, value)
@@ -128,7 +129,6 @@ def _passes(test: Test, value: Any) -> bool:
             return not names.isdisjoint(type_names(value))
         case Modulo(divisor, remainder):
             return is_number(value) and _remainder(int(value), divisor) == remainder
-    raise AssertionError(f"{type(test).__name__} is no test of single values")
 
 
 def _remainder(number: int, divisor: int) -> int:

@@ -60,20 +60,27 @@ def is_index(part: str) -> bool:
     return part.isascii() and part.isdigit() and (part == "0" or part[0] != "0") and len(part) < 10
 
 
-def reach(value: object, path: Path) -> Iterator[object]:
-    """Yield what a path reaches, as MongoDB's filters see it.
+def reach(value: object, path: Path) -> tuple[object, ...]:
+    """Return what a path reaches, as MongoDB's filters see it.
 
     A part of the path goes into each object of an array, and an index also to that element.
-    Elements that are no objects yield nothing, other values without the field yield `MISSING`.
-    Arrays at the end of the path are yielded whole.
+    Elements that are no objects give nothing, other values without the field give `MISSING`.
+    Arrays at the end of the path are given whole.
 
     Args:
         value: a document.
         path: where to look.
     """
-    # Where parts are numbers, one value can be reached in exponentially many ways; once is enough.
-    seen: set[tuple[int, int]] | None = set() if sum(map(is_index, path)) > 1 else None
-    return _reach(value, path, 0, seen)
+    for start, part in enumerate(path):
+        if isinstance(value, list):
+            # Where parts are numbers, a value can be reached in exponentially many ways; once is
+            # enough.
+            seen: set[tuple[int, int]] | None = set() if sum(map(is_index, path)) > 1 else None
+            return tuple(_through_array(value, path, start, seen))
+        if not isinstance(value, dict) or part not in value:
+            return (MISSING,)
+        value = value[part]
+    return (value,)
 
 
 def _reach(
