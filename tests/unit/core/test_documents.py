@@ -71,6 +71,8 @@ def test_equal_values_share_identity_and_place(first: Any, second: Any) -> None:
 
 def test_true_is_not_one_and_one_is_one() -> None:
     assert identity(True) != identity(1)
+    assert identity(True) != identity([1])
+    assert identity([True]) != identity([1])
     assert identity([1, {"a": 2}]) == identity([1.0, {"a": 2.0}])
     assert not matches(parse_filter({"a": 1}), {"a": True})
 

@@ -162,6 +162,22 @@ def test_ten_thousand_values_are_looked_up() -> None:
     assert sum(matches(parsed, {"a": number}) for number in range(0, 20_000, 2)) == 5000
 
 
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"$or": [{"a": 1}] * 3000},
+        {"a": {"$all": [1] * 3000}},
+        {"$expr": {"$or": [{"$gt": ["$a", 1]}] * 3000}},
+        {f"a{number}": 1 for number in range(3000)},
+        {"$text": {"$search": "a " * 3000}},
+        {"$or": [{"a": {"$regex": "a"}}] * 33},
+    ],
+)
+def test_filters_of_too_many_tests_are_refused(wanted: Any) -> None:
+    with pytest.raises(InvalidRequest):
+        parse_filter(wanted, text_paths=(("a",),))
+
+
 def test_a_document_of_indices_is_walked_once() -> None:
     """Each level could be reached both by its index and through its object."""
     document = nested(49, 1, lambda inner: {"0": [inner]})

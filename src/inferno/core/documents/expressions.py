@@ -123,6 +123,13 @@ def _call(value: dict[str, object], where: str) -> Operand:
     return Call(name, tuple(parsed))
 
 
+def calls_in(operand: Operand) -> int:
+    """Return how many operators an expression has."""
+    if not isinstance(operand, Call):
+        return 0
+    return 1 + sum(calls_in(argument) for argument in operand.arguments)
+
+
 def evaluate(operand: Operand, document: dict[str, Any]) -> Any:
     """Return the value of an expression for a document; `MISSING` where there is none."""
     if isinstance(operand, Constant):

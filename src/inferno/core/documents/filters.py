@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from inferno.core.documents import limits
-from inferno.core.documents.expressions import parse_expression
+from inferno.core.documents.expressions import calls_in, parse_expression
 from inferno.core.documents.literals import check_nesting, is_date, is_extended, is_literal, literal
 from inferno.core.documents.paths import parse_field_path
 from inferno.core.documents.patterns import Pattern, parse_pattern
@@ -201,9 +201,7 @@ class _Parser:
         return clauses[0] if len(clauses) == 1 else Every(clauses)
 
     def _clause(self, name: str, operand: object, where: str) -> Iterator[Filter]:
-        self._clauses += 1
-        if self._clauses > limits.CLAUSES:
-            raise InvalidRequest(f"A filter may have {limits.CLAUSES} tests.", field=where)
+        self._count(1, where)
         match name:
             case "$comment":
                 return
@@ -214,13 +212,20 @@ class _Parser:
             case "$nor":
                 yield NoneOf(self._filters(name, operand, where))
             case "$expr":
-                yield Expression(parse_expression(operand, where))
+                expression = parse_expression(operand, where)
+                self._count(calls_in(expression), where)
+                yield Expression(expression)
             case "$text":
                 yield self._text(operand, where)
             case _ if name.startswith("$"):
                 raise unknown(name, where)
             case _:
                 yield Field(parse_field_path(name, where), self.test(operand, where))
+
+    def _count(self, tests: int, where: str) -> None:
+        self._clauses += tests
+        if self._clauses > limits.CLAUSES:
+            raise InvalidRequest(f"A filter may have {limits.CLAUSES} tests.", field=where)
 
     def _filters(self, name: str, operand: object, where: str) -> tuple[Filter, ...]:
         if not isinstance(operand, list) or not operand:
@@ -235,6 +240,8 @@ class _Parser:
         for name in operand:
             if name != "$search":
                 raise unknown(name, joined(where, name))
+        if len(operand["$search"]) > limits.SEARCH_LENGTH:
+            raise wrong("$search", f"takes {limits.SEARCH_LENGTH} characters at most", where)
         search = operand["$search"].casefold()
         phrases = tuple(re.findall(r'"([^"]+)"', search))
         rest = re.sub(r'"[^"]*"', " ", search).split()
@@ -260,8 +267,8 @@ class _Parser:
     def _tests(self, operators: dict[str, object], where: str) -> Test:
         tests: list[Test] = []
         for name, operand in operators.items():
-            self._clauses += 1
             at = joined(where, name)
+            self._count(1, at)
             if not name.startswith("$"):
                 raise InvalidRequest(
                     f"The field '{name}' stands beside operators; put fields into a filter, and "
@@ -316,6 +323,7 @@ class _Parser:
             raise wrong("$all", "takes an array", where)
         if not operand:
             return OneOf(())
+        self._count(len(operand), where)
         return Both(
             tuple(self._one_of_all(each, f"{where}[{i}]") for i, each in enumerate(operand))
         )

@@ -18,8 +18,11 @@ PATH_LENGTH = 1024
 PATH_PARTS = 100
 """Parts of a dotted path: none can reach deeper than a document goes."""
 
-CLAUSES = 20_000
-"""Tests in one filter."""
+CLAUSES = 2000
+"""Tests in one filter, with the operators of `$expr` and the values of `$all`."""
+
+SEARCH_LENGTH = 1000
+"""Characters of `$search`."""
 
 PATTERN_LENGTH = 1000
 """Characters of a regular expression."""

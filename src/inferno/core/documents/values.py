@@ -163,8 +163,8 @@ def identity(value: object) -> object:
         return frozenset((name, identity(inner)) for name, inner in value.items())
     if isinstance(value, list):
         return tuple(identity(inner) for inner in value)
-    # To Python True is 1, and to MongoDB it is not.
-    return (value,) if isinstance(value, bool) else value
+    # To Python True is 1, and to MongoDB it is not. No object or array is a set of a boolean.
+    return frozenset((value,)) if isinstance(value, bool) else value
 
 
 def identities(values: Iterable[object]) -> frozenset[object]:
