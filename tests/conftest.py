@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 
 import hypothesis
@@ -14,3 +15,9 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 # No test asserts a time: a busy machine is no fault of the code's.
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
+
+
+def pytest_collection_finish() -> None:
+    """Keep the collector away from what lives as long as the tests: many ask it to look round."""
+    gc.collect()
+    gc.freeze()
