@@ -30,6 +30,16 @@ from tests.acceptance.access import (
 from tests.acceptance.platform import Platform
 
 PERMISSIONS: dict[str | None, str] = {
+    "read_metrics": """
+        GET /metrics
+        GET /metrics/json
+        GET /metrics/snapshot
+        GET /traces
+    """,
+    "write_config": """
+        POST /metrics/custom
+        DELETE /metrics/custom/{name}
+    """,
     "run_inference": """
         POST /inference
         POST /inference/stream
@@ -39,6 +49,27 @@ PERMISSIONS: dict[str | None, str] = {
         POST /v1/chat/completions
         POST /v1/completions
         POST /v1/embeddings
+        POST /batch
+        GET /batch
+        GET /batch/{batch_id}
+        GET /batch/{batch_id}/results
+        POST /batch/{batch_id}/cancel
+        DELETE /batch/{batch_id}
+        POST /v1/batch
+        GET /v1/batch
+        GET /v1/batch/{batch_id}
+        GET /v1/batch/{batch_id}/results
+        POST /v1/batch/{batch_id}/cancel
+        DELETE /v1/batch/{batch_id}
+        POST /v1/files
+        GET /v1/files
+        GET /v1/files/{file_id}
+        DELETE /v1/files/{file_id}
+        GET /v1/files/{file_id}/content
+        POST /v1/batches
+        GET /v1/batches
+        GET /v1/batches/{batch_id}
+        POST /v1/batches/{batch_id}/cancel
         GET /webhooks
         POST /webhooks
         GET /webhooks/secret

@@ -157,7 +157,7 @@ def test_a_new_conversation_keeps_away_from_those_that_lead_many() -> None:
     system = b"s" * (3 * BLOCK_BYTES)
     leading, other = endpoint("leading"), endpoint("other")
     for number in range(SLOTS):
-        leading.prefixes.add(blocks_of(system + b"%d" % number * 500), NOW)
+        leading.prefixes.add(blocks_of(system + b"%d" % number * 500), time.monotonic())
     new, again = system + b"new" * 50, system + b"3" * 600
     picker = Picker.parse(DEFAULT)
     assert picker.pick([leading, other], Want(prompt=new)) is other
