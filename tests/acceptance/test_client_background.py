@@ -1,7 +1,4 @@
-"""The client's calls for what happens in the background: batches, webhooks, metrics, traces.
-
-Each part is tested where the platform has it.
-"""
+"""The client's calls for what happens in the background: batches, webhooks, metrics, traces."""
 
 from __future__ import annotations
 
@@ -16,14 +13,7 @@ import pytest
 from inferno import AsyncClient, Client, verify_webhook
 from inferno.client import NotThere, WebhookRefused
 from inferno.client.batches import Batch
-from inferno.server.operations import operations
 from tests.acceptance.platform import MODEL, Platform, wait_until
-
-SERVED = {operation.path for operation in operations()}
-
-
-def needs(path: str) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(path not in SERVED, reason=f"the platform has no {path}")
 
 
 @pytest.fixture
@@ -32,7 +22,6 @@ def client(platform: Platform) -> Iterator[Client]:
         yield client
 
 
-@needs("/batch")
 class TestBatches:
     def test_from_beginning_to_end(self, client: Client) -> None:
         seen: list[Batch] = []
@@ -103,7 +92,6 @@ def receiver() -> Iterator[tuple[str, Delivered]]:
         thread.join()
 
 
-@needs("/webhooks")
 @pytest.mark.parametrize("secret", [None, "webhook_secret_key"])
 def test_webhooks(start: Callable[..., Platform], secret: str | None) -> None:
     platform = start(environment={"INFERNO_WEBHOOK_ALLOW": "127.0.0.0/8"})
@@ -133,7 +121,6 @@ def test_webhooks(start: Callable[..., Platform], secret: str | None) -> None:
         assert client.webhooks.list() == []
 
 
-@needs("/metrics")
 def test_metrics(client: Client) -> None:
     client.inference(model=MODEL, prompt="Hello", max_tokens=2)
     assert f'inferno_inference_requests_total{{model="{MODEL}"}}' in client.metrics()
@@ -141,7 +128,6 @@ def test_metrics(client: Client) -> None:
     assert 'custom_metric{environment="production"} 42.5' in client.metrics()
 
 
-@needs("/traces")
 def test_traces(client: Client) -> None:
     client.inference(model=MODEL, prompt="Hello", max_tokens=2)
     assert f"inference.{MODEL}" in {trace.operation_name for trace in client.traces()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
 import sys
@@ -15,8 +14,6 @@ from tests.acceptance.platform import Platform, clean_environment
 from tests.architecture.source import ROOT
 
 GUIDE = ROOT / "docs" / "guides" / "client.md"
-NEEDS = {"Batches": "inferno.batches"}
-"""Sections whose programs need a part of the platform."""
 
 
 def programs() -> Iterator[tuple[str, str]]:
@@ -35,8 +32,6 @@ PROGRAMS = list(programs())
 
 @pytest.mark.parametrize(("section", "program"), PROGRAMS, ids=[name for name, _ in PROGRAMS])
 def test_programs(platform: Platform, tmp_path: Path, section: str, program: str) -> None:
-    if section in NEEDS and importlib.util.find_spec(NEEDS[section]) is None:
-        pytest.skip(f"{NEEDS[section]} is not part of the platform")
     script = tmp_path / "program.py"
     script.write_text(program)
     environment = {"INFERNO_URL": platform.url, "INFERNO_API_KEY": platform.api_key}
