@@ -199,8 +199,6 @@ class TestBlocking:
                 with pytest.raises(RateLimited):
                     single.models.list()
                 assert next(iter(stream)).index == 2
-            for _ in single.stream(**ENDLESS):  # type: ignore[arg-type]
-                break
 
             def is_free() -> bool:
                 try:
@@ -208,6 +206,9 @@ class TestBlocking:
                 except RateLimited:
                     return False
 
+            wait_until(is_free, 20, "the work goes on", platform.log_text)
+            for _ in single.stream(**ENDLESS):  # type: ignore[arg-type]
+                break
             wait_until(is_free, 20, "the work goes on", platform.log_text)
 
 
