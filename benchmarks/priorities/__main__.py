@@ -37,7 +37,7 @@ CLIENTS = 8
 OVERLOAD = 2.0
 MIX = {"critical": 0.1, "default": 0.5, "sheddable": 0.4}
 EXPECTED = frozenset({200, 429, 503})
-FACTOR = 6.0
+FACTOR = 8.0
 """Of the unloaded latency, what the median of important requests may take under twice the load."""
 
 
