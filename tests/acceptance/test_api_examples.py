@@ -83,7 +83,6 @@ def without_types(typescript: str) -> str:
     return plain
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
 def test_javascript(platform: Platform, tmp_path: Path) -> None:
     script = tmp_path / "example.mjs"
     calls = """

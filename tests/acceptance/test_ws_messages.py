@@ -9,7 +9,6 @@ import itertools
 import json
 import os
 import random
-import shutil
 import socket
 import subprocess
 from collections.abc import Callable
@@ -326,8 +325,6 @@ streamInference(process.env.PROMPT);
 """
 """Seed 001's example, but for the address, the key and the model; and it says how it closed."""
 
-needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="there is no node")
-
 
 def run_javascript(platform: Platform, key: str, model: str) -> subprocess.CompletedProcess[str]:
     environment = {
@@ -343,7 +340,6 @@ def run_javascript(platform: Platform, key: str, model: str) -> subprocess.Compl
     )
 
 
-@needs_node
 def test_javascript_client(platform: Platform) -> None:
     body = {**QUESTION, "max_tokens": 200}
     with platform.http() as client:
@@ -352,7 +348,6 @@ def test_javascript_client(platform: Platform) -> None:
     assert ran.stdout == f"{expected}\nDone!\nclosed 1005\n", ran.stderr
 
 
-@needs_node
 def test_javascript_client_is_told_what_went_wrong(platform: Platform) -> None:
     assert (
         "Error: Model 'gpt-5' not found"
