@@ -165,7 +165,7 @@ version = "0.0.0"
 edition = "2021"
 
 [dependencies]
-reqwest = { version = "0.12", default-features = false, features = ["json"] }
+reqwest = { version = ">=0.11, <0.13", default-features = false, features = ["json"] }
 serde = { version = "1", features = ["derive"] }
 tokio = { version = "1", features = ["macros", "rt"] }
 """
@@ -177,11 +177,28 @@ async fn main() {
 """
 
 
+DEBIAN_CRATES = Path("/usr/share/cargo/registry")
+CARGO_SOURCE = f"""
+[source.crates-io]
+replace-with = "debian"
+
+[source.debian]
+directory = "{DEBIAN_CRATES}"
+"""
+
+
 @pytest.mark.skipif(shutil.which("cargo") is None, reason="needs cargo")
 def test_rust(platform: Platform, tmp_path: Path) -> None:
-    """Only where the example's crates have been fetched before: tests use no network."""
+    """Only where the example's crates are here, since tests use no network.
+
+    Debian packages them (`librust-reqwest-dev`, `librust-serde-derive-dev`, `librust-tokio-dev`);
+    else they may be in cargo's cache.
+    """
     (tmp_path / "src").mkdir()
     (tmp_path / "Cargo.toml").write_text(CARGO)
+    if list(DEBIAN_CRATES.glob("reqwest-*")):
+        (tmp_path / ".cargo").mkdir()
+        (tmp_path / ".cargo" / "config.toml").write_text(CARGO_SOURCE)
     (tmp_path / "src" / "main.rs").write_text(example(platform, "example.rs") + RUST_MAIN)
     resolved = subprocess.run(
         ["cargo", "fetch", "--offline", "--quiet"], cwd=tmp_path, capture_output=True, check=False
