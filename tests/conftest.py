@@ -6,6 +6,7 @@ import gc
 import signal
 
 import hypothesis
+import pytest
 
 # A shell starts background jobs with SIGINT ignored, and whatever they start inherits that. Tests
 # send SIGINT to programs of theirs, so here it has to have its meaning.
@@ -17,7 +18,8 @@ hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
 
 
-def pytest_collection_finish() -> None:
-    """Keep the collector away from what lives as long as the tests: many ask it to look round."""
+@pytest.fixture(scope="module", autouse=True)
+def little_to_collect() -> None:
+    """Keep the collector away from what earlier modules left: many tests ask it to look round."""
     gc.collect()
     gc.freeze()
