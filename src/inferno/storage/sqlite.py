@@ -43,7 +43,7 @@ def create_engines(url: URL) -> tuple[AsyncEngine, AsyncEngine]:
         pool = {"poolclass": StaticPool}
     else:
         _create_file(Path(url.database or ""))
-        pool = {"pool_size": 2, "max_overflow": _READERS - 1}
+        pool = {"pool_size": _READERS + 1, "max_overflow": 0}  # kept: opening one starts a thread
     # No isolation level: the driver then leaves BEGIN to us.
     engine = create_async_engine(url, connect_args={"isolation_level": None}, **pool)
     event.listen(engine.sync_engine, "connect", _configure)

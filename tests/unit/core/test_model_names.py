@@ -11,7 +11,7 @@ from inferno.core.inference_models import InferenceModel, claim_of, routed, winn
 from tests.unit.core.documents import models
 
 populations = st.lists(
-    models, max_size=12, unique_by=lambda one: (one.metadata.namespace, one.metadata.name)
+    models, max_size=7, unique_by=lambda one: (one.metadata.namespace, one.metadata.name)
 )
 
 
