@@ -60,7 +60,7 @@ class Served:
         }
         return {**body, "properties": about | body.get("properties", {})}
 
-    @property
+    @cached_property
     def fields(self) -> tuple[str, ...]:
         """JSON names of the shape's fields, but for the metadata."""
         named = [one.encode_name for one in msgspec.structs.fields(self.version.shape)]
