@@ -90,6 +90,7 @@ REASONS: dict[type[errors.InfernoError], tuple[int, str]] = {
     errors.ModelNotLoaded: (503, "ServiceUnavailable"),
     errors.ModelLoadFailed: (503, "ServiceUnavailable"),
     errors.Overloaded: (503, "ServiceUnavailable"),
+    errors.QuotaExceeded: (429, "TooManyRequests"),
     errors.Shed: (429, "TooManyRequests"),
     VersionAhead: (504, "Timeout"),
     errors.DeadlineExceeded: (504, "Timeout"),

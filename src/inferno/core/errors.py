@@ -20,6 +20,7 @@
     ├── InstallFailed               a model could not be fetched (`models.transfer`)
     ├── Overloaded                  queues are full or the platform is draining
     │   ├── Preempted               background work made room for somebody who waits
+    │   ├── QuotaExceeded           every server that fits has had its fill
     │   └── Shed                    there is no room for what matters so little
     ├── DeadlineExceeded            the time allowed for the request ran out
     └── ConfigurationError          settings that cannot work; raised at start
@@ -206,6 +207,26 @@ class Preempted(Overloaded):
 
     def __init__(self) -> None:
         super().__init__("The work made room for requests that somebody waits for.")
+
+
+class QuotaExceeded(Overloaded):
+    """No server that fits takes one more such request: the quotas that it set are used up.
+
+    Args:
+        quota: which, as the registry names it (`requests_per_second_total`).
+        limit: how many requests that is.
+        retry_after: seconds until one is free again.
+    """
+
+    def __init__(self, quota: str, *, limit: int, retry_after: int) -> None:
+        super().__init__(
+            f"The servers of this model take no more such requests: {quota} is {limit}. Please "
+            f"retry after {retry_after} seconds.",
+            retry_after=retry_after,
+            reason="quota_exceeded",
+            quota=quota,
+            limit=limit,
+        )
 
 
 class Shed(Overloaded):

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from inferno.core import addresses, conditions
 from inferno.core.kinds import Cause
+from inferno.core.quotas import Quotas
 from inferno.core.references import ObjectName, PortNumber
 from inferno.core.resources import Condition, Kind, Resource
 
@@ -58,6 +59,7 @@ class ModelServerSpec(msgspec.Struct, rename="camel", kw_only=True, omit_default
         api_key_secret_ref: the key to show it, as a bearer token.
         metrics: which engine's names its `/metrics` uses, `auto` to find out, `none` to leave it.
         models: the names that it answers for, LoRA adapters among them; empty to ask it.
+        quota: how many requests it takes; without it, as many as it has room for.
     """
 
     address: Annotated[str, Meta(min_length=1, max_length=253)]
@@ -66,6 +68,7 @@ class ModelServerSpec(msgspec.Struct, rename="camel", kw_only=True, omit_default
     api_key_secret_ref: SecretKeyReference | None = None
     metrics: Literal["auto", "vllm", "llamacpp", "sglang", "none"] = "auto"
     models: Annotated[list[ServedModelName], Meta(max_length=MAX_MODELS)] = []
+    quota: Quotas | None = None
 
 
 class ModelServerStatus(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True):

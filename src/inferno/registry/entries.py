@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from inferno.core.errors import InvalidRequest
+from inferno.core.quotas import quotas_in
 
 Document = dict[str, Any]
 
@@ -164,6 +165,7 @@ def _check_name(field: str, value: Any) -> None:
 def _check_metadata(field: str, value: Any) -> None:
     if not isinstance(value, dict):
         raise _wrong(field, "an object")
+    quotas_in(value, path=field)
 
 
 def _check_tags(field: str, value: Any) -> None:

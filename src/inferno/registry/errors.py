@@ -27,6 +27,7 @@ ANSWERS: dict[type[InfernoError], tuple[int, str]] = {
     errors.Expired: (410, "expired"),
     errors.RateLimitExceeded: (429, "rate_limit_exceeded"),
     errors.Overloaded: (503, "unavailable"),
+    errors.QuotaExceeded: (429, "quota_exceeded"),
     errors.Shed: (429, "unavailable"),
     errors.ModelNotLoaded: (503, "unavailable"),
     errors.ModelLoadFailed: (503, "unavailable"),

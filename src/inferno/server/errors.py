@@ -28,6 +28,7 @@ CODES: dict[type[InfernoError], str] = {
     errors.InferenceFailed: "INFERENCE_FAILED",
     errors.ReplicaLost: "INFERENCE_FAILED",
     errors.Overloaded: "INFERENCE_FAILED",
+    errors.QuotaExceeded: "RATE_LIMIT_EXCEEDED",
     errors.Shed: "RATE_LIMIT_EXCEEDED",
     errors.DeadlineExceeded: "TIMEOUT",
     errors.ConfigurationError: "INTERNAL_ERROR",
@@ -51,6 +52,7 @@ OPENAI_TYPES: dict[type[InfernoError], tuple[str, str | None]] = {
     errors.InferenceFailed: ("server_error", "inference_failed"),
     errors.ReplicaLost: ("server_error", "inference_failed"),
     errors.Overloaded: ("server_error", "overloaded"),
+    errors.QuotaExceeded: ("rate_limit_error", "quota_exceeded"),
     errors.Shed: ("server_error", "request_shed"),
     errors.DeadlineExceeded: ("server_error", "timeout"),
     errors.ConfigurationError: ("server_error", "internal_error"),
@@ -82,7 +84,7 @@ def speaks_openai(path: str) -> bool:
 def native_envelope(error: InfernoError, request_id: str) -> dict[str, Any]:
     """Return `{"error": {"code", "message", "details"}, "request_id", "timestamp"}`."""
     body: dict[str, Any] = {"code": _nearest(CODES, error), "message": error.message}
-    if isinstance(error, errors.RateLimitExceeded | errors.Shed):
+    if isinstance(error, errors.RateLimitExceeded | errors.QuotaExceeded | errors.Shed):
         body["retry_after"] = error.retry_after
     if error.details:
         body["details"] = error.details

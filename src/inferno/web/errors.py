@@ -36,6 +36,7 @@ STATUSES: dict[type[errors.InfernoError], int] = {
     errors.InferenceFailed: 500,
     errors.ReplicaLost: 500,
     errors.Overloaded: 503,
+    errors.QuotaExceeded: 429,
     errors.Shed: 429,
     errors.DeadlineExceeded: 504,
     errors.ConfigurationError: 500,

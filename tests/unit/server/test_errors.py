@@ -49,6 +49,11 @@ EXAMPLES: dict[type[InfernoError], tuple[InfernoError, int, str]] = {
         (errors.ReplicaLost("x"), 500, "INFERENCE_FAILED"),
         (errors.Overloaded("x", retry_after=7), 503, "INFERENCE_FAILED"),
         (errors.NoValidTarget("x"), 404, "MODEL_NOT_FOUND"),
+        (
+            errors.QuotaExceeded("requests_per_second_total", limit=2, retry_after=1),
+            429,
+            "RATE_LIMIT_EXCEEDED",
+        ),
         (errors.Shed("saturated"), 429, "RATE_LIMIT_EXCEEDED"),
         (errors.Preempted(), 503, "INFERENCE_FAILED"),
         (errors.DeadlineExceeded("x"), 504, "TIMEOUT"),
