@@ -10,7 +10,9 @@ admins to write.
 from __future__ import annotations
 
 from inferno.core.errors import PermissionDenied
+from inferno.core.inference_pools import InferencePool
 from inferno.core.kinds import READING, Verb
+from inferno.core.registry_queries import ANNOTATIONS
 from inferno.core.resources import InferenceService, Resource
 from inferno.core.tenancy import Permission, Principal
 
@@ -87,6 +89,23 @@ def require_own_files(principal: Principal, current: Resource | None, wanted: Re
             f'User "{principal.username}" cannot set spec.predictor.model.storageUri: only admins '
             "name files of this machine"
         )
+
+
+def require_own_servers(principal: Principal, current: Resource | None, wanted: Resource) -> None:
+    """Refuse to let somebody say which of the registry's servers get prompts, who may not.
+
+    Raises:
+        PermissionDenied: a caller other than an admin changes what a pool asks of the registry.
+    """
+    if not isinstance(wanted, InferencePool) or is_admin(principal):
+        return
+    before = current.metadata.annotations if current is not None else {}
+    for name in ANNOTATIONS:
+        if wanted.metadata.annotations.get(name) != before.get(name):
+            raise PermissionDenied(
+                f'User "{principal.username}" cannot set the annotation {name}: only admins say '
+                "which servers of the registry get requests"
+            )
 
 
 def require(

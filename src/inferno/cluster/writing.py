@@ -11,7 +11,7 @@ import msgspec
 from inferno.cluster import ownership, patches
 from inferno.cluster.objects import Object, addressed, decode, encode
 from inferno.cluster.ownership import Writer as FieldWriter
-from inferno.cluster.permissions import require_own_files
+from inferno.cluster.permissions import require_own_files, require_own_servers
 from inferno.cluster.reading import Reader
 from inferno.cluster.requests import Request, decoded_body
 from inferno.cluster.status import (
@@ -349,6 +349,7 @@ class Writer:
         resource = decode(request.served, wanted, current=stored, unknown=unknown)
         self._mind(request, unknown)
         require_own_files(request.principal, stored, resource)
+        require_own_servers(request.principal, stored, resource)
         return resource
 
     def _known(self, request: Request, configuration: Object) -> Object:

@@ -87,6 +87,10 @@ class Loop:
         finally:
             self._queue.close()
 
+    def add(self, key: Key) -> None:
+        """Have an object looked at soon, for a reason that no source knows of."""
+        self._queue.add(key)
+
     async def _follow(self, source: Source) -> None:
         """Keep track of one kind, beginning anew whenever the thread is lost."""
         while True:

@@ -26,6 +26,7 @@ from inferno.core.references import (
     ObjectName,
     PortNumber,
 )
+from inferno.core.registry_queries import query_of
 from inferno.core.resources import Condition, ObjectMeta
 from inferno.core.served.pending import with_pending
 
@@ -364,6 +365,7 @@ def _pool(
     shown: list[Condition],
     current: InferencePool | None,
 ) -> InferencePool:
+    query_of(metadata.annotations)  # raises where it is none
     counts = current.status if current else InferencePoolStatus()
     status = msgspec.structs.replace(counts, conditions=shown)
     return InferencePool(metadata=metadata, spec=spec, status=status)
