@@ -20,6 +20,7 @@ from inferno.gateway.lines import LineTable
 from inferno.gateway.picking import Picker
 from inferno.gateway.pools import Pools
 from inferno.gateway.probing import Prober
+from inferno.gateway.quotas import QuotaBook
 from inferno.gateway.residency import Limits, Residency
 from inferno.gateway.routing import Routes
 from inferno.gateway.scraper import Scraper
@@ -63,6 +64,7 @@ async def data_plane(
     database: Database,
     requests: RequestMetrics,
     batches: Batching,
+    quotas: QuotaBook,
 ) -> AsyncIterator[Services]:
     """Wire the gateway and keep its picture of the store fresh while the block runs."""
     lines = LineTable(max_waiting=settings.max_queue, picker=Picker.parse(settings.picker))
@@ -81,7 +83,7 @@ async def data_plane(
         load_timeout=settings.load_timeout,
     )
     client, server_clients = UpstreamClient(), ServerClients()
-    pools = Pools(store, directory, lines, server_clients, unsealed=Sealer(secret).value)
+    pools = Pools(store, directory, lines, server_clients, quotas, unsealed=Sealer(secret).value)
     prober = Prober(
         pools,
         client,

@@ -14,6 +14,8 @@ from inferno.registry.app import RegistryApi
 from inferno.registry.calls import ENTRIES as REGISTRY_ENTRIES
 from inferno.registry.calls import ENTRY as REGISTRY_ENTRY
 from inferno.registry.errors import render as registry_render
+from inferno.registry.quotas import PREFIX as QUOTA_PREFIX
+from inferno.registry.quotas import QuotaApi
 from inferno.server import app as inference_app
 from inferno.server.errors import render as inference_render
 from inferno.server.operation import Services
@@ -39,6 +41,7 @@ def open_doors(
     services: Services,
     cluster: ClusterApi,
     registry: RegistryApi,
+    quotas: QuotaApi,
 ) -> tuple[Listener, Listener]:
     """Return the listeners of the inference API and of the control plane."""
     set_up = certificate(settings)
@@ -48,6 +51,7 @@ def open_doors(
             management_app.Mount(path, registry, registry_render, registry.is_public)
             for path in (REGISTRY_ENTRY, REGISTRY_ENTRIES)
         ),
+        management_app.Mount(QUOTA_PREFIX, quotas, registry_render),
     ]
     apps = (
         (

@@ -10,19 +10,23 @@ from dataclasses import dataclass
 
 from inferno.assembly.data_plane import data_plane
 from inferno.assembly.listening import open_doors
-from inferno.assembly.replicas import replicas
+from inferno.assembly.replicas import replicas, running
 from inferno.assembly.way_in import way_in
 from inferno.batches.batching import Batching
 from inferno.batches.types import Bounds as BatchBounds
 from inferno.cluster import kinds, node
 from inferno.cluster.app import ClusterApi
 from inferno.cluster.writing import ensure_namespace
+from inferno.controllers.registry_pool import RegistryPoolController
 from inferno.core.resources import DEFAULT_NAMESPACE
 from inferno.data_dir import DataDir
+from inferno.gateway.quotas import QuotaBook
 from inferno.registry.app import RegistryApi
 from inferno.registry.catalog import Catalog
 from inferno.registry.expiry import Expiry
 from inferno.registry.finding import Finder
+from inferno.registry.observing import Observer
+from inferno.registry.quotas import QuotaApi
 from inferno.registry.watching import Watcher
 from inferno.runtimes.local import LocalRuntime
 from inferno.server.operation import Services
@@ -104,13 +108,20 @@ async def platform(
             outbox=hooks.outbox,
             check_url=hooks.outbox.guard.check_url,
         )
+        quotas = QuotaBook()
         services = await stack.enter_async_context(
-            data_plane(settings, store, secret, accounts, doors, hooks, database, requests, batches)
+            data_plane(
+                settings, store, secret, accounts, doors, hooks, database, requests, batches, quotas
+            )
         )
         cluster = await cluster_api(store, runtime, doors.access, stop)
-        servers = await stack.enter_async_context(registry(settings, database, doors.access, stop))
+        servers = await stack.enter_async_context(
+            registry(settings, database, store, doors.access, stop)
+        )
         async with asyncio.TaskGroup() as tasks:
-            listeners = open_doors(settings, data_dir, services, cluster, servers)
+            listeners = open_doors(
+                settings, data_dir, services, cluster, servers, QuotaApi(quotas, doors.access)
+            )
             for listener, listening in zip(listeners, sockets.both, strict=True):
                 tasks.create_task(listener.run_on(listening, stop))
             tasks.create_task(drain_at(stop, services))
@@ -140,14 +151,26 @@ async def cluster_api(
 
 @asynccontextmanager
 async def registry(
-    settings: Settings, database: Database, access: Access, stop: asyncio.Event
+    settings: Settings,
+    database: Database,
+    store: ResourceStore,
+    access: Access,
+    stop: asyncio.Event,
 ) -> AsyncIterator[RegistryApi]:
-    """Wire the registry of inference servers, and let entries expire while the block runs."""
+    """Wire the registry of inference servers.
+
+    While the block runs, entries expire, and pools take their endpoints from it.
+    """
     catalog = Catalog(database, most=settings.max_registry_entries)
     public = settings.registry_public_reads
-    async with Expiry(catalog, retention=settings.registry_retention).watching():
+    finder = Finder(database)
+    pools = RegistryPoolController(store, Observer(database, finder, auth=settings.auth))
+    async with (
+        Expiry(catalog, retention=settings.registry_retention).watching(),
+        running(pools.run),
+    ):
         watcher = Watcher(database, stop)
-        yield RegistryApi(catalog, Finder(database), watcher, access, public_reads=public)
+        yield RegistryApi(catalog, finder, watcher, access, public_reads=public)
 
 
 async def drain_at(stop: asyncio.Event, services: Services) -> None:

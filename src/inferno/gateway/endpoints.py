@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from inferno.gateway.health import Health
 from inferno.gateway.prefixes import PrefixIndex, room_for
+from inferno.gateway.quotas import ServerQuota
 from inferno.gateway.scraping import EndpointLoad
 from inferno.gateway.upstream import Address, UpstreamClient
 
@@ -48,6 +49,7 @@ class Endpoint:
         adapters: LoRA adapters that requests to it have to name by number (llama.cpp).
         remote: whether somebody else runs it.
         client: speaks its TLS; None for the gateway's own client, which speaks none.
+        quota: how many requests its owner lets it have; None for no quota.
         in_flight: requests that it works on now.
         backlog: bytes of their prompts that it had not in its cache, so that it has to read them.
         background: how to end those of them that are background work, the oldest first.
@@ -70,6 +72,7 @@ class Endpoint:
     adapters: dict[str, int] = field(default_factory=dict)
     remote: bool = False
     client: UpstreamClient | None = None
+    quota: ServerQuota | None = None
     in_flight: int = 0
     backlog: int = 0
     background: list[GiveWay] = field(default_factory=list)

@@ -18,7 +18,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 
-from inferno.core.errors import InfernoError, Overloaded, Shed
+from inferno.core.errors import InfernoError, Overloaded, QuotaExceeded, Shed
 from inferno.gateway.endpoints import Endpoint, GiveWay
 from inferno.gateway.picking import BACKGROUND, Picker, Want, unread_bytes
 
@@ -182,12 +182,15 @@ class Line:
         """Return an endpoint with one of its places taken; give it back with `release`.
 
         Raises:
+            QuotaExceeded: every endpoint that is fit has had as many as its quotas allow.
             Shed: there is no room for what matters so little.
             Overloaded: too many requests wait already.
             InfernoError: what `fail` was called with meanwhile.
         """
         if (endpoint := self.take(want)) is not None:
             return endpoint
+        if (refusal := self._quota_exceeded(want)) is not None:
+            raise refusal
         if want.sheddable and self.endpoints:
             raise Shed("saturated")
         self._make_room(want)
@@ -288,6 +291,10 @@ class Line:
                 self._hand_over(endpoint, want)
                 place.set_result(endpoint)
                 return True
+            if (refusal := self._quota_exceeded(want)) is not None:
+                self._waiting.take(want)
+                place.set_exception(refusal)
+                return True
         return False
 
     def _hand_over(self, endpoint: Endpoint, want: Want) -> None:
@@ -296,6 +303,8 @@ class Line:
             want.unread = unread_bytes(endpoint, want)
             endpoint.prefixes.add(want.blocks, time.monotonic())
         endpoint.take(want.give_way, want.unread)
+        if endpoint.quota is not None:
+            endpoint.quota.take(want)
 
     def _pick(self, want: Want) -> Endpoint | None:
         """Return the best endpoint that is fit, knows the model and has room for such work."""
@@ -305,10 +314,23 @@ class Line:
             for endpoint in self.endpoints.values()
             if endpoint.in_flight < self._room(endpoint, want, now)
             and self._fits(endpoint, want, now)
+            and (endpoint.quota is None or endpoint.quota.used_up(want) is None)
         ]
         if want.tried and len(candidates) > 1:
             candidates = [e for e in candidates if e not in want.tried] or candidates
         return self._picker.pick(candidates, want) if candidates else None
+
+    def _quota_exceeded(self, want: Want) -> QuotaExceeded | None:
+        """Return why no endpoint that is fit takes such a request, where their quotas say so."""
+        now = time.monotonic()
+        used_up = []
+        for endpoint in self.endpoints.values():
+            if self._fits(endpoint, want, now):
+                found = endpoint.quota and endpoint.quota.used_up(want)
+                if not found:
+                    return None
+                used_up.append(found)
+        return min(used_up, key=lambda one: one.wait).error() if used_up else None
 
     def _fits(self, endpoint: Endpoint, want: Want, now: float) -> bool:
         return (

@@ -40,6 +40,8 @@ class Want(msgspec.Struct, eq=False):
         give_way: what ends it when its place is needed; makes it background work.
         tried: endpoints that it was sent to in vain.
         unread: bytes of its prompt that the endpoint which it went to had not in its cache.
+        tenant: whose it is; sessions of two tenants are two, whatever they are called.
+        block: the name that servers know its model by, for their quotas.
     """
 
     priority: int = 0
@@ -51,6 +53,8 @@ class Want(msgspec.Struct, eq=False):
     give_way: GiveWay | None = None
     tried: list[Endpoint] = []
     unread: int = 0
+    tenant: str = ""
+    block: str = ""
     _blocks: list[int] | None = None
 
     @property

@@ -29,6 +29,7 @@ from inferno.gateway.directory import Directory
 from inferno.gateway.endpoints import Endpoint
 from inferno.gateway.following import follow, join_place, place_of
 from inferno.gateway.lines import LineTable
+from inferno.gateway.quotas import QuotaBook, name_of
 from inferno.gateway.routing import Objective, Route, RouteKey
 from inferno.gateway.server_clients import ServerClients
 from inferno.gateway.upstream import Address
@@ -64,6 +65,7 @@ class Pools:
         directory: the replicas of ours.
         lines: the table to keep.
         clients: HTTP clients for servers, by their TLS.
+        quotas: counts what servers with quotas are given.
         unsealed: opens the value of a Secret.
     """
 
@@ -73,6 +75,7 @@ class Pools:
         directory: Directory,
         lines: LineTable,
         clients: ServerClients,
+        quotas: QuotaBook,
         *,
         unsealed: Callable[[Secret, str], bytes | None],
     ) -> None:
@@ -85,6 +88,7 @@ class Pools:
         self._directory = directory
         self._lines = lines
         self._clients = clients
+        self._quotas = quotas
         self._unsealed = unsealed
         self._pools: dict[str, InferencePool] = {}
         self._models: dict[str, InferenceModel] = {}
@@ -240,6 +244,7 @@ class Pools:
                 client=client,
             )
             endpoint.health.reachable = False  # until somebody has looked
+        endpoint.quota = self._quotas.of(name_of(server), server.spec.quota)
         known = server.spec.models or server.status.models
         anything = server.status.engine == "llamacpp" and not server.spec.models
         endpoint.serves = frozenset(known) if known and not anything else None

@@ -121,6 +121,8 @@ class Destination:
             prompt=self.prompt,
             session=caller.session,
             only=caller.only,
+            tenant=caller.tenant,
+            block=self.target,
         )
 
 
