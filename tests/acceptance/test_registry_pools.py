@@ -222,7 +222,7 @@ def test_what_is_no_query_is_refused_and_what_is_no_endpoint_is_named(front: Pla
         within(lambda: answering(front, "mixed") == {"usable"})
         within(lambda: skipped_in(cluster))
         (told,) = skipped_in(cluster)
-        assert "3 entries" in told
+        assert "endpoints: 3." in told
         for named in ("/api/v1", "grpc://example.com", "169.254.169.254"):
             assert named in told
         cluster.delete("InferencePool", "mixed")

@@ -162,10 +162,13 @@ class RegistryPoolController:
             entries = []
         servers, _ = await self._store.list(ModelServer, namespace=key.namespace)
         decision = plan(pool, query, entries[:MAX_ENTRIES], servers)
-        # First of all, so that a pool which has servers is known by it.
+        if query is None:
+            await self._act(key, decision)
+            await self._report(pool, None)
+            return
+        # First of all: a pool that has servers is known by it when the query is taken away.
         too_many = len(entries) > MAX_ENTRIES
-        verdict = None if query is None else _verdict(pool, query, decision, too_many=too_many)
-        await self._report(pool, verdict)
+        await self._report(pool, _verdict(pool, query, decision, too_many=too_many))
         await self._act(key, decision)
         await self._tell(pool, key, decision.skipped)
 
@@ -205,14 +208,10 @@ class RegistryPoolController:
         metadata, now = pool.metadata, present()
 
         def change(known: InferencePool) -> None:
-            before = known.status.conditions
-            if verdict is None:
-                known.status.conditions = [one for one in before if one.type != CONDITION]
-            else:
-                known.status.conditions = settled(
-                    before, [verdict], generation=known.metadata.generation, now=now
-                )
+            known.status.conditions = _with(known, verdict, now=now)
 
+        if _with(pool, verdict, now=now) == pool.status.conditions:
+            return
         with contextlib.suppress(NotFound):
             await self._store.modify(
                 InferencePool, metadata.name, change, namespace=metadata.namespace, status=True
@@ -235,6 +234,14 @@ def _concerns(query: RegistryQuery, change: Change) -> bool:
     return any(entry is not None and matches(query.filter, entry) for entry in change)
 
 
+def _with(pool: InferencePool, verdict: Condition | None, *, now: str) -> list[Condition]:
+    """Return a pool's conditions with another verdict on its query, or with none."""
+    before = pool.status.conditions
+    if verdict is None:
+        return [one for one in before if one.type != CONDITION]
+    return settled(before, [verdict], generation=pool.metadata.generation, now=now)
+
+
 def _failed(reason: str, message: str) -> Condition:
     return Condition(type=CONDITION, status="False", reason=reason, message=message)
 
@@ -246,7 +253,7 @@ def _verdict(
     if not pool.spec.selector:
         message = "The selector is empty: servers could not be given labels that it finds."
         return _failed("EmptySelector", message)
-    said = [f"{decision.kept} servers of the registry are in the pool."]
+    said = [f"Servers of the registry in the pool: {decision.kept}."]
     reason = "Found" if decision.kept else "NothingFound"
     if not decision.kept and not decision.skipped:
         said = [f"No active entry matches that {_whose(query, pool.metadata.namespace)}."]
@@ -274,4 +281,4 @@ def _named(skipped: Sequence[Skipped]) -> str:
         return ""
     named = "; ".join(map(str, skipped[:NAMED]))
     more = f"; and {len(skipped) - NAMED} more" if len(skipped) > NAMED else ""
-    return f"{len(skipped)} entries cannot be endpoints: {named}{more}."
+    return f"Entries that cannot be endpoints: {len(skipped)}. {named}{more}."

@@ -220,8 +220,8 @@ class QuotaExceeded(Overloaded):
 
     def __init__(self, quota: str, *, limit: int, retry_after: int) -> None:
         super().__init__(
-            f"The servers of this model take no more such requests: {quota} is {limit}. Please "
-            f"retry after {retry_after} seconds.",
+            f"The servers of this model take no more such requests now: {quota} is {limit}. "
+            f"Retry after {retry_after} s.",
             retry_after=retry_after,
             reason="quota_exceeded",
             quota=quota,

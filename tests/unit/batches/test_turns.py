@@ -28,6 +28,7 @@ class Contender:
         (errors.ModelNotLoaded("m"), Verdict.LATER),
         (errors.Overloaded("x"), Verdict.LATER),
         (errors.Preempted(), Verdict.LATER),
+        (errors.QuotaExceeded("requests_per_block_id", limit=1, retry_after=1), Verdict.LATER),
         (errors.InferenceFailed("x"), Verdict.AGAIN),
         (errors.ReplicaLost("x"), Verdict.AGAIN),
         (errors.DeadlineExceeded("x"), Verdict.AGAIN),
