@@ -321,6 +321,34 @@ def test_a_tenants_sessions_are_its_own(front: Platform) -> None:
 
 
 @pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", "%ff", "", 200),
+        ("GET", "%00", "", 200),
+        ("GET", "a%2f..%2fb", "", 200),
+        ("GET", "x" * 5000, "", 404),
+        ("DELETE", "exists/", "", 200),
+        ("GET", "", "", 404),
+        ("POST", "a", "", 405),
+        ("GET", "a?tenant=b&limit=1", "", 400),
+        ("GET", "a?tenant=nobody", "", 200),
+        ("POST", "mgmt", "", 400),
+        ("POST", "mgmt", "[" * 30_000, 400),
+        ("POST", "mgmt", '{"mgmt_action": ["check"]}', 400),
+        ("POST", "mgmt", '{"mgmt_action": "check", "mgmt_data": []}', 400),
+        ("POST", "mgmt", '{"mgmt_action": "check", "mgmt_data": {"session_id": 1}}', 400),
+        ("POST", "mgmt", '{"mgmt_action": "check"}', 400),
+        ("POST", "mgmt", '{"mgmt_action": "blocks", "mgmt_data": null}', 200),
+        ("POST", "mgmt", "x" * 70_000, 413),
+    ],
+)
+def test_quota_calls_bear_anything(
+    front: Platform, method: str, path: str, body: str, status: int
+) -> None:
+    assert quota(front, method, path, content=body)[0] == status
+
+
+@pytest.mark.parametrize(
     ("limits", "field"),
     [
         ({"requests_per_second_total": 0}, "quota_management_data.requests_per_second_total"),

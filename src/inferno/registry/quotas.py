@@ -131,7 +131,9 @@ class QuotaApi:
         if command is None:
             listed = ", ".join(sorted(self._commands))
             raise InvalidRequest(f"'mgmt_action' must be one of {listed}.", field="mgmt_action")
-        data = given.get("mgmt_data", {})
+        data = given.get("mgmt_data")
+        if data is None:
+            data = {}
         if not isinstance(data, dict):
             raise InvalidRequest("'mgmt_data' must be an object.", field="mgmt_data")
         return command(exchange, data)
