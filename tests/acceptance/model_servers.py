@@ -221,6 +221,7 @@ class Cluster:
         "InferencePool": "inference.networking.x-k8s.io/v1alpha1",
         "InferenceModel": "inference.networking.x-k8s.io/v1alpha1",
         "InferenceObjective": "inference.networking.x-k8s.io/v1alpha2",
+        "InferenceService": "serving.kserve.io/v1beta1",
         "ModelServer": "inferno.dev/v1alpha1",
         "Secret": "v1",
         "Namespace": "v1",

@@ -227,7 +227,7 @@ def test_llama_cpp_takes_adapters_by_number(front: Platform, cluster: Cluster) -
         assert ask(front, "advice").json()["model"] == "advice"
         assert server.requests[-1]["lora"] == [{"id": 1, "scale": 1.0}]
         assert ask(front, "plain").status_code == 200
-        assert server.requests[-1]["lora"] == []
+        assert server.requests[-1]["lora"] == [{"id": 0, "scale": 0.0}]
 
 
 def test_what_the_server_refuses_is_the_clients_to_know(front: Platform, cluster: Cluster) -> None:

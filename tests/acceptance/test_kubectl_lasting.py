@@ -272,6 +272,17 @@ def test_tenants_keep_to_their_namespace(platform: Platform, tenants: dict[str, 
         assert admin.delete("/k8s/api/v1/namespaces/acme").status_code == 200
 
 
+def test_null_is_as_good_as_nothing(platform: Platform) -> None:
+    """Clients in Go say null for what they have not: kubectl before 1.32, for one."""
+    body = pool("nulls", creationTimestamp=None, labels=None, deletionTimestamp=None)
+    with http(platform) as client:
+        made = client.post(PATH, json=body)
+        assert made.status_code == 201, made.text
+        assert made.json()["metadata"]["creationTimestamp"]
+        assert client.put(f"{PATH}/nulls", json=body).status_code == 200
+        client.delete(f"{PATH}/nulls").raise_for_status()
+
+
 def test_hostile_requests_are_refused_as_status(platform: Platform) -> None:
     deep = b'{"metadata":' + b'{"a":' * 50_000 + b"1" + b"}" * 50_001
     with http(platform) as client:

@@ -106,7 +106,7 @@ async def data_plane(
             database,
             requests,
             Gauges(directory, lines, scraper),
-            lambda model: model in directory.services or pools.has_name(model),
+            lambda model: directory.has_name(model) or pools.has_name(model),
         ) as observability,
     ):
         forwarder = Forwarder(routes, residency, client, timeouts(settings))

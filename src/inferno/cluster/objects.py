@@ -117,7 +117,10 @@ def _convert(body: Object, shape: type[msgspec.Struct]) -> msgspec.Struct:
 
 
 def _metadata(given: Mapping[str, Any], served: Served) -> ObjectMeta:
-    fields = {name: value for name, value in given.items() if name not in ("selfLink",)}
+    # Clients in Go say null for a timestamp that they have not: kubectl did until 1.31.
+    fields = {
+        name: value for name, value in given.items() if name != "selfLink" and value is not None
+    }
     if not served.definition.namespaced:
         fields["namespace"] = DEFAULT_NAMESPACE
     owners = [{"controller": False, **owner} for owner in given.get("ownerReferences", ())]

@@ -13,7 +13,7 @@ from inferno.core.errors import PermissionDenied
 from inferno.core.inference_pools import InferencePool
 from inferno.core.kinds import READING, Verb
 from inferno.core.registry_queries import ANNOTATIONS
-from inferno.core.resources import InferenceService, Resource
+from inferno.core.resources import InferenceService, PredictorModel, Resource
 from inferno.core.tenancy import Permission, Principal
 
 NEEDED: dict[str, Permission] = {
@@ -83,10 +83,17 @@ def require_own_files(principal: Principal, current: Resource | None, wanted: Re
     """
     if not isinstance(wanted, InferenceService) or is_admin(principal):
         return
-    before = current.spec.predictor.model.storage_uri if current is not None else ""
-    if wanted.spec.predictor.model.storage_uri != before:
+    before = current.spec.predictor.model if current is not None else PredictorModel()
+    model = wanted.spec.predictor.model
+    known = {adapter.uri for adapter in before.lora.adapters}
+    field = ""
+    if model.storage_uri != before.storage_uri:
+        field = "storageUri"
+    elif any(adapter.uri not in known for adapter in model.lora.adapters):
+        field = "lora.adapters"
+    if field:
         raise PermissionDenied(
-            f'User "{principal.username}" cannot set spec.predictor.model.storageUri: only admins '
+            f'User "{principal.username}" cannot set spec.predictor.model.{field}: only admins '
             "name files of this machine"
         )
 

@@ -8,23 +8,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import unquote
 
 import structlog
 
-from inferno.core.errors import InfernoError
+from inferno.core.errors import InfernoError, InvalidRequest
 from inferno.core.resources import (
+    MAX_ADAPTERS,
     EngineOptions,
     InferenceService,
     InferenceServiceSpec,
+    LoRA,
+    LoRAAdapter,
     ModelInfo,
     ObjectMeta,
     Predictor,
     PredictorModel,
 )
-from inferno.models.folder import ModelFile, ModelsFolder
+from inferno.models.folder import FileError, ModelFile, ModelsFolder
 from inferno.models.gguf import kv_cache_bytes_per_token
+from inferno.models.names import safe_name
 from inferno.storage.base import ResourceStore
 
 SOURCE_LABEL = "inferno.dev/source"
@@ -45,12 +50,14 @@ class Offer:
         model: file, options and what the file says.
         pinned: whether it is loaded at the start and stays.
         preload: whether it is loaded when it is first put up.
+        folder: URI of the folder whose adapters are all in `model`.
     """
 
     name: str
     model: PredictorModel
     pinned: bool
     preload: bool = False
+    folder: str = ""
 
 
 @dataclass(slots=True)
@@ -110,6 +117,7 @@ def _changed(present: InferenceService, offer: Offer, *, first: bool) -> Inferen
         storage_uri=offer.model.storage_uri,
         options=options,
         info=offer.model.info,
+        lora=LoRA(adapters=[*offer.model.lora.adapters, *_declared(old.model, offer)]),
     )
     replicas = max(1, old.replicas) if first and offer.pinned else old.replicas
     if (model, replicas, offer.pinned) == (old.model, old.replicas, present.spec.pinned):
@@ -122,6 +130,21 @@ def _changed(present: InferenceService, offer: Offer, *, first: bool) -> Inferen
     )
     spec = InferenceServiceSpec(predictor=predictor, pinned=offer.pinned)
     return InferenceService(metadata=present.metadata, spec=spec, status=present.status)
+
+
+def _declared(model: PredictorModel, offer: Offer) -> list[LoRAAdapter]:
+    """Return the adapters that somebody gave a model besides those of the folder."""
+    known = set(offer.model.adapters)
+    return [
+        adapter
+        for adapter in model.lora.adapters
+        if adapter.name not in known and not _is_of_folder(adapter.uri, offer.folder)
+    ]
+
+
+def _is_of_folder(uri: str, folder: str) -> bool:
+    before, _, name = uri.rpartition("/")
+    return f"{before}/" == folder and "+" in unquote(name)
 
 
 def offer_of(
@@ -224,14 +247,19 @@ class ModelsFolderController:
                 return
 
     def _offers(self) -> list[Offer]:
-        """Return what there is; a file in the folder wins over the bundled model of its name."""
+        """Return what there is; a file in the folder wins over the bundled model of its name.
+
+        An adapter that is for one of the models goes with it; another one is told why not.
+        """
         bundled = self._bundled.scan() if self._bundled is not None else []
         files = {file.name: file for file in bundled}
         packaged = set(files)
         found = self._folder.scan()
         packaged -= {file.name for file in found}
         files.update({file.name: file for file in found})
-        return [
+        adapters = _take_adapters(files)
+        folder = f"{self._folder.path.absolute().as_uri()}/"
+        offers = [
             offer_of(
                 file,
                 options=self._options_of(name),
@@ -240,3 +268,43 @@ class ModelsFolderController:
             )
             for name, file in files.items()
         ]
+        for offer in offers:
+            offer.model.lora.adapters.extend(adapters.get(offer.name, ())[:MAX_ADAPTERS])
+        return [replace(offer, folder=folder) for offer in offers]
+
+
+def _take_adapters(files: dict[str, ModelFile]) -> dict[str, list[LoRAAdapter]]:
+    """Take the LoRA adapters that fit a model out of the files; return them by their models.
+
+    What is left of adapters says what is wrong with it.
+    """
+    adapters: dict[str, list[LoRAAdapter]] = {}
+    for title, file in list(files.items()):
+        base, plus, name = file.path.stem.partition("+")
+        model = files.get(_plain(base))
+        if file.adapter is None or not plus or not _plain(name) or model is None:
+            continue
+        if model.header is not None and model.header.architecture != file.adapter.architecture:
+            wrong = (
+                f"The adapter is for models of architecture '{file.adapter.architecture}', and "
+                f"'{model.name}' is of '{model.header.architecture}'."
+            )
+            files[title] = replace(file, error=FileError("AdapterUnusable", wrong))
+            continue
+        del files[title]
+        adapter = LoRAAdapter(
+            name=_plain(name),
+            uri=file.path.absolute().as_uri(),
+            size_bytes=file.size_bytes,
+            modified_ns=file.mtime_ns,
+        )
+        adapters.setdefault(model.name, []).append(adapter)
+    return adapters
+
+
+def _plain(name: str) -> str:
+    """Return a name as models have them; empty where nothing is left of it."""
+    try:
+        return safe_name(name)
+    except InvalidRequest:
+        return ""

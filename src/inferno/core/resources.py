@@ -6,9 +6,10 @@ Every way of getting a model served writes an `InferenceService`; its replicas a
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
+from msgspec import Meta
 
 DEFAULT_NAMESPACE = "default"
 
@@ -171,13 +172,49 @@ class ModelInfo(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True
     capabilities: list[str] = []
 
 
+MAX_ADAPTERS = 64
+"""LoRA adapters of one model."""
+
+
+class LoRAAdapter(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True):
+    """A LoRA adapter that is served beside its model.
+
+    Args:
+        name: what clients ask for.
+        uri: its file (`file:///…`).
+        size_bytes: of the file; 0 where nobody looked.
+        modified_ns: when the file was last changed, as in `ModelInfo`.
+    """
+
+    name: Annotated[str, Meta(min_length=1, max_length=200)]
+    uri: str
+    size_bytes: int = 0
+    modified_ns: int = 0
+
+
+class LoRA(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True):
+    """LoRA adapters of a model, in the shape of KServe's `LLMInferenceService`."""
+
+    adapters: Annotated[list[LoRAAdapter], Meta(max_length=MAX_ADAPTERS)] = []
+
+
 class PredictorModel(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True):
-    """What to serve: format, file (`file:///…`), how the engine runs it, what the file says."""
+    """What to serve: format, file (`file:///…`), how the engine runs it, what the file says.
+
+    Args:
+        lora: adapters that are loaded with the model; each is a model of its own to clients.
+    """
 
     model_format: ModelFormat = msgspec.field(default_factory=ModelFormat)
     storage_uri: str = ""
     options: EngineOptions = EngineOptions()
     info: ModelInfo = msgspec.field(default_factory=ModelInfo)
+    lora: LoRA = msgspec.field(default_factory=LoRA)
+
+    @property
+    def adapters(self) -> list[str]:
+        """The names of its LoRA adapters."""
+        return [adapter.name for adapter in self.lora.adapters]
 
     @property
     def cache_bytes(self) -> int:
@@ -198,7 +235,8 @@ class PredictorModel(msgspec.Struct, rename="camel", kw_only=True, omit_defaults
         Of what the file says of itself, only what tells it from a file that was there before.
         """
         file = (self.storage_uri, self.info.size_bytes, self.info.modified_ns)
-        return (self.model_format.name, *file, self.options)
+        adapters = [(a.name, a.uri, a.size_bytes, a.modified_ns) for a in self.lora.adapters]
+        return (self.model_format.name, *file, self.options, *adapters)
 
 
 class Predictor(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True):
@@ -280,6 +318,8 @@ class PodStatus(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True
         context_size: tokens one request can hold, as the engine reports it.
         parallel: slots, as the engine reports them.
         capabilities: what the engine can do with the model (`tools`, `infill`, …).
+        adapters: LoRA adapters that it has, in the order of the engine's numbers.
+        adapter_problems: why it lacks others that it should have, by their names.
     """
 
     phase: PodPhase = "Pending"
@@ -296,6 +336,8 @@ class PodStatus(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True
     context_size: int = 0
     parallel: int = 0
     capabilities: list[str] = []
+    adapters: list[str] = []
+    adapter_problems: dict[str, str] = {}
 
 
 class Pod(Resource, rename="camel", kw_only=True):

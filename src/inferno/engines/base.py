@@ -21,6 +21,14 @@ from inferno.core.resources import EngineOptions
 
 
 @dataclass(frozen=True, slots=True)
+class Adapter:
+    """A LoRA adapter to load with a model: its name, and its file on this machine."""
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Launch:
     """Everything an engine needs to start one replica.
 
@@ -33,6 +41,7 @@ class Launch:
         max_in_flight: requests that may be open at once, waiting ones included; None for the
             engine's default.
         grace: seconds that running requests get to finish after SIGTERM.
+        adapters: to load; requests name them by their number in this order.
     """
 
     uid: str
@@ -42,6 +51,7 @@ class Launch:
     options: EngineOptions = field(default_factory=EngineOptions)
     max_in_flight: int | None = None
     grace: float = 30.0
+    adapters: tuple[Adapter, ...] = ()
 
 
 class ReadyEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,11 +80,13 @@ class Failure:
         reason: CamelCase word for programs.
         message: for a person; names the model's file without its folder.
         permanent: starting again cannot help until somebody changes something.
+        adapter: the name of the LoRA adapter without which it would start; empty for none.
     """
 
     reason: str
     message: str
     permanent: bool = False
+    adapter: str = ""
 
 
 class Engine(Protocol):

@@ -137,7 +137,10 @@ class LlamaCpp:
             "http_threads": in_flight + _SPARE_THREADS,
             "encoder": traits.is_encoder,
             "own_pooling": traits.has_pooling,
-            "prompt_cache_mib": _PROMPT_CACHE_MIB,
+            # What the engine keeps of prompts in the host's memory does not say which adapter
+            # read them, so that one adapter would go on from what another one read.
+            "prompt_cache_mib": 0 if launch.adapters else _PROMPT_CACHE_MIB,
+            "adapters": [str(adapter.path) for adapter in launch.adapters],
             "grace": launch.grace,
         }
         return msgspec.json.encode(config) + b"\n"
@@ -157,6 +160,10 @@ class LlamaCpp:
 
         Once the model was loaded, nothing is wrong with its file for good, whatever the log says.
         """
+        if launch.adapters and not was_ready:
+            refused = _refused_adapter(launch, log_tail)
+            if refused is not None:
+                return refused
         for symptom in _SYMPTOMS:
             if was_ready and symptom.permanent:
                 continue
@@ -174,6 +181,28 @@ class LlamaCpp:
     async def probe(self, host: str, port: int, *, within: float) -> bool:
         """Ask `/health`, which needs no key and no slot."""
         return await loopback.status(host, port, "/health", within=within) == 200
+
+
+_ADAPTER = re.compile(r"failed to load lora adapter '(?P<path>.*)'")
+_WHY_NOT = re.compile(r"failed to apply lora adapter: (?P<why>.*)")
+
+
+def _refused_adapter(launch: Launch, log_tail: str) -> Failure | None:
+    """Return what is wrong with the adapter that the engine could not load, if that is it."""
+    found = _ADAPTER.search(log_tail)
+    by_path = {str(adapter.path): adapter for adapter in launch.adapters}
+    adapter = by_path.get(found["path"]) if found else None
+    if adapter is None:
+        return None
+    file, why = adapter.path.name, _WHY_NOT.search(log_tail)
+    if why:
+        message = f"does not fit the model: {why['why'].strip()}."
+    elif "No such file or directory" in log_tail:
+        message = f"cannot be loaded: the file {file} does not exist."
+    else:
+        message = f"cannot be loaded: {file} is damaged, incomplete or no LoRA adapter in GGUF."
+    message = f"Adapter '{adapter.name}' {message}"
+    return Failure("AdapterUnusable", message, permanent=True, adapter=adapter.name)
 
 
 class _Traits(msgspec.Struct, frozen=True, kw_only=True):

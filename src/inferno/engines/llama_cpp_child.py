@@ -86,6 +86,12 @@ def serve(config: dict[str, Any]) -> Any:
     if not config["own_pooling"]:
         params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     params.cache_ram_mib = config["prompt_cache_mib"]
+    if config["adapters"]:
+        # At scale 0: a request names the one that it wants.
+        params.lora_adapters = [
+            xllamacpp.CommonAdapterLoraInfo(path, 0.0) for path in config["adapters"]
+        ]
+        params.lora_init_without_apply = True
     if config["threads"] is not None:
         params.cpuparams.n_threads = config["threads"]
     if config["gpu_layers"] is not None:

@@ -6,7 +6,7 @@ It holds no truth: services and pods are the store's. The lines follow them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -50,6 +50,9 @@ class Directory:
         self._key_of = key_of
         self.services: dict[str, InferenceService] = {}
         self.pods: dict[str, Pod] = {}
+        self.adapters: dict[str, str] = {}
+        """The places of models by those of their LoRA adapters."""
+        self._with_adapters: dict[str, InferenceService] = {}
         self._changed = asyncio.Event()
         self._draining = False
 
@@ -75,10 +78,35 @@ class Directory:
                 return place
         raise ModelNotFound(model, self.names(tenant))
 
+    def place_of_adapter(self, name: str, tenant: str) -> str | None:
+        """Return the place of the model whose LoRA adapter a tenant means by a name, if any."""
+        if "/" in name:
+            return None
+        own = self.adapters.get(join_place(tenant, name))
+        return own or self.adapters.get(name)
+
+    def has_name(self, model: str) -> bool:
+        """Return whether a name is that of a model's place, or of an adapter's."""
+        return model in self.services or model in self.adapters
+
     def names(self, tenant: str) -> list[str]:
         """Return the names of the models that a tenant can reach."""
-        places = map(split_place, self.services)
-        return sorted({name for space, name in places if space in (tenant, DEFAULT_NAMESPACE)})
+        return _reached(self.services, tenant)
+
+    def adapter_names(self, tenant: str) -> list[str]:
+        """Return the names of the LoRA adapters that a tenant can reach."""
+        return _reached(self.adapters, tenant)
+
+    def adapter_failure(self, model: str, adapter: str) -> ModelLoadFailed | None:
+        """Return why the replicas of a model lack one of its adapters, if they do."""
+        pods = self.pods_of(model)
+        if any(adapter in pod.status.adapters for pod in pods):
+            return None
+        problems = (pod.status.adapter_problems.get(adapter) for pod in pods)
+        found = next(filter(None, problems), None)
+        if found is None:
+            return None
+        return ModelLoadFailed(adapter, reason="AdapterUnusable", message=found)
 
     def line(self, model: str) -> Line:
         """Return the line of a served model.
@@ -188,10 +216,24 @@ class Directory:
 
     def _on_service(self, service: InferenceService, gone: bool) -> None:
         name = place_of(service)
+        self._mind_adapters(name, None if gone else service)
         if gone:
             self._lines.drop(name, lambda: ModelNotFound(name, sorted(self.services)))
         else:
             self._refuse_in_vain(name)
+
+    def _mind_adapters(self, place: str, service: InferenceService | None) -> None:
+        """Take in which adapters a model has; of models that want one name the oldest has it."""
+        before = self._with_adapters.pop(place, None)
+        if service is not None and service.spec.predictor.model.lora.adapters:
+            self._with_adapters[place] = service
+        elif before is None:
+            return
+        self.adapters = {}
+        for each in sorted(self._with_adapters.values(), key=_age):
+            for adapter in each.spec.predictor.model.adapters:
+                own = join_place(each.metadata.namespace, adapter)
+                self.adapters.setdefault(own, place_of(each))
 
     def _on_pod(self, pod: Pod, gone: bool) -> None:
         name, place = pod.metadata.name, service_of(pod)
@@ -232,8 +274,18 @@ class Directory:
             slots=max(1, pod.status.parallel),
             context_size=pod.status.context_size,
             capabilities=frozenset(pod.status.capabilities),
-            serves=frozenset({pod.spec.service}),
+            serves=frozenset({pod.spec.service, *pod.status.adapters}),
+            adapters={name: number for number, name in enumerate(pod.status.adapters)},
         )
+
+
+def _reached(places: Iterable[str], tenant: str) -> list[str]:
+    spaces = (tenant, DEFAULT_NAMESPACE)
+    return sorted({name for space, name in map(split_place, places) if space in spaces})
+
+
+def _age(service: InferenceService) -> tuple[str, str]:
+    return service.metadata.creation_timestamp, place_of(service)
 
 
 def service_of(pod: Pod) -> str:

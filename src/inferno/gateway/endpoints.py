@@ -47,6 +47,7 @@ class Endpoint:
         capabilities: what its engine can do with the model; None where nobody knows.
         serves: names of models that it knows; None for any.
         adapters: LoRA adapters that requests to it have to name by number (llama.cpp).
+        adapter: the one of these that its latest request wants; empty for none.
         remote: whether somebody else runs it.
         client: speaks its TLS; None for the gateway's own client, which speaks none.
         quota: how many requests its owner lets it have; None for no quota.
@@ -70,6 +71,7 @@ class Endpoint:
     capabilities: frozenset[str] | None
     serves: frozenset[str] | None = None
     adapters: dict[str, int] = field(default_factory=dict)
+    adapter: str = ""
     remote: bool = False
     client: UpstreamClient | None = None
     quota: ServerQuota | None = None
@@ -133,6 +135,10 @@ class Endpoint:
     def knows(self, model: str) -> bool:
         """Return whether it serves a model of that name; the empty name is any."""
         return not model or self.serves is None or model in self.serves
+
+    def adapter_for(self, model: str) -> str:
+        """Return the LoRA adapter that a request for a model wants of it; empty for none."""
+        return model if model in self.adapters else ""
 
     def scraped(self, load: EndpointLoad) -> None:
         """Take in what it says of itself."""

@@ -48,14 +48,13 @@ from inferno.gateway.upstream import (
     UpstreamResponse,
     UpstreamTimeout,
 )
+from inferno.gateway.waiting import patient_place
 from inferno.limits.tally import Tally
 
 log = structlog.get_logger(__name__)
 
 ATTEMPTS = 2
 """A request that kills its replica must not kill many."""
-LOOK_AGAIN = 0.5
-"""Seconds after which who waits for a model to join its pool asks whether that failed to load."""
 OK: int = HTTPStatus.OK
 BUSY = frozenset({429, 502, 503, 504})
 """Statuses of a server that did not work on a request; another one may."""
@@ -101,7 +100,10 @@ class Call(msgspec.Struct):
         """Return the body as an endpoint takes it.
 
         It has the name that the endpoint knows the model by. llama.cpp takes adapters by number,
-        and applies all that it has to a request that names none.
+        and applies all that it has to a request that names none. A list without any is as if none
+        was given: the engine goes on from what another adapter has read of the prompt, so that an
+        adapter is named at scale 0. What it keeps of prompts in the host's memory says nothing of
+        adapters at all; replicas of ours keep none there, others are asked to begin anew.
         """
         target = self.model if self.destination is None else self.destination.target
         body = self.body.replace(PROGRESS, b"", 1) if endpoint.remote else self.body
@@ -110,7 +112,10 @@ class Call(msgspec.Struct):
             changes["model"] = target
         if endpoint.adapters:
             number = endpoint.adapters.get(target)
-            changes["lora"] = [] if number is None else [{"id": number, "scale": 1.0}]
+            scale = 0.0 if number is None else 1.0
+            changes["lora"] = [{"id": number or 0, "scale": scale}]
+            if endpoint.remote:
+                changes["cache_prompt"] = False
         return with_fields(body, changes) if changes else body
 
 
@@ -409,17 +414,31 @@ class Opening:
     async def _place(self) -> Endpoint:
         destination, line = self._call.destination, self._line
         assert destination is not None  # noqa: S101 - set when the call began
+        residency = self._forwarder.residency
         while True:
-            there = line.endpoints and (not destination.route.pool or line.any_fit(self._want))
-            if not there and not destination.service:
-                pool = destination.route.pool
-                raise Overloaded(f"No endpoint of pool '{pool}' is ready.", retry_after=5)
-            if not there:
-                await self._forwarder.residency.ensure_wanted(destination.service)
-            patience = LOOK_AGAIN if not there and destination.route.pool else None
-            with suppress(ModelNotLoaded, TimeoutError):  # unloaded, or not there yet
-                async with asyncio.timeout(patience):
+            with suppress(ModelNotLoaded):  # unloaded while we waited
+                if self._is_there():
                     return await line.acquire(self._want)
+                if not destination.service:
+                    raise nobody(destination.route.pool, self._want.model)
+                return await patient_place(
+                    line, self._want, check=self._on_its_way, news=residency.news
+                )
+
+    def _is_there(self) -> bool:
+        """Return whether any endpoint can take the call, be it now or when it has room."""
+        destination, line, want = self._call.destination, self._line, self._want
+        assert destination is not None  # noqa: S101 - set when the call began
+        if want.model or destination.route.pool:
+            return line.any_fit(want)
+        return bool(line.endpoints)
+
+    async def _on_its_way(self) -> None:
+        """See to it that the model which the call waits for is being loaded. Raises why not."""
+        destination = self._call.destination
+        assert destination is not None  # noqa: S101 - set when the call began
+        if not self._is_there():
+            await self._forwarder.residency.ensure_wanted(destination.service, destination.target)
 
     def _request(self, endpoint: Endpoint) -> Awaitable[UpstreamResponse]:
         call, timeouts = self._call, self._forwarder.timeouts
@@ -451,11 +470,24 @@ def check_capabilities(call: Call, endpoint: Endpoint) -> None:
     Raises:
         Unsupported: names the field.
     """
+    if "embeddings" in call.needs and call.destination is not None:
+        adapter = endpoint.adapter_for(call.destination.target)
+        if adapter:
+            raise Unsupported(
+                f"'{call.model}' is a LoRA adapter: it generates, and does not embed.",
+                field="model",
+            )
     for capability, name in call.needs.items():
         if endpoint.capabilities is not None and capability not in endpoint.capabilities:
             raise Unsupported(
                 f"Model '{call.model}' does not support '{name}'.", field=name, model=call.model
             )
+
+
+def nobody(pool: str, model: str) -> Overloaded:
+    """Say that no endpoint of a pool can take a call for a model; the empty name is any."""
+    having = f" that has model '{model}'" if model else ""
+    return Overloaded(f"No endpoint of pool '{pool}'{having} is ready.", retry_after=5)
 
 
 def broken_off(error: UpstreamError) -> InfernoError:

@@ -302,6 +302,8 @@ class Line:
         if want.prompt and self.reads_prompts:
             want.unread = unread_bytes(endpoint, want)
             endpoint.prefixes.add(want.blocks, time.monotonic())
+        if endpoint.adapters:
+            endpoint.adapter = endpoint.adapter_for(want.model)
         endpoint.take(want.give_way, want.unread)
         if endpoint.quota is not None:
             endpoint.quota.take(want)

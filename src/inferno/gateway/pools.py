@@ -161,15 +161,27 @@ class Pools:
         self.redrawn.set()
         self.redrawn = asyncio.Event()
 
-    def _loadable(self, pool: InferencePool) -> dict[str, str]:
-        """Return the models of ours whose replicas a pool finds: their places, by name."""
-        namespace = pool.metadata.namespace
-        return {
-            service.metadata.name: place
+    def _loadable(self, pool: InferencePool) -> tuple[dict[str, str], bool]:
+        """Return the models of ours whose replicas a pool finds.
+
+        Returns:
+            Their places, by their names and by those of their adapters; and whether a target has
+            to be one of these names, or to be had elsewhere: one model alone answers for any.
+        """
+        namespace, selector = pool.metadata.namespace, pool.spec.selector
+        found = {
+            service.metadata.name: (place, service.spec.predictor.model.adapters)
             for place, service in self._directory.services.items()
             if service.metadata.namespace == namespace
-            and selects(pool.spec.selector, replica_labels(service))
+            and selects(selector, replica_labels(service))
         }
+        adapters = {name: place for place, names in found.values() for name in names}
+        is_mixed = any(
+            server.metadata.namespace == namespace and selects(selector, server.metadata.labels)
+            for server in self.servers.values()
+        )
+        own = {name: place for name, (place, _) in found.items()}
+        return adapters | own, bool(adapters) or is_mixed
 
     def _known_lines(self) -> set[str]:
         return {line.model for line in self._lines.lines() if line.model.startswith(LINE_PREFIX)}
@@ -282,13 +294,15 @@ class Pools:
             pool = model.spec.pool_ref.name
             name, priority = line_name(namespace, pool), model.spec.priority
             priorities.setdefault(name, set()).add(priority)
+            loadable, exact = self._loadable(self._pools[join_place(namespace, pool)])
             named[namespace, model_name] = Route(
                 model_name,
                 self._lines.line(name),
                 split=TargetSplit.of(model_name, model.spec.target_models),
                 priority=priority,
                 pool=f"{namespace}/{pool}",
-                loadable=self._loadable(self._pools[join_place(namespace, pool)]),
+                loadable=loadable,
+                exact=exact,
             )
         _replace(self.named, named)
         objectives = {

@@ -162,8 +162,16 @@ class Residency:
         """Raise ModelNotFound where there is no such model."""
         self._directory.service(model)
 
-    async def ensure_wanted(self, model: str) -> None:
+    async def news(self) -> None:
+        """Wait until anything changes about any model."""
+        await self._directory.noticed()
+
+    async def ensure_wanted(self, model: str, target: str = "") -> None:
         """See to it that a model which a request asks for is loaded or on its way.
+
+        Args:
+            model: its place.
+            target: the LoRA adapter that is asked for, if any.
 
         Raises:
             ModelNotFound: no such model.
@@ -174,6 +182,9 @@ class Residency:
         service = self._directory.service(model)
         if service.spec.predictor.replicas > 0:
             self._raise_failure(model)
+            lacking = self._directory.adapter_failure(model, target)
+            if lacking is not None:
+                raise lacking
             return
         if not self._load_on_demand:
             raise ModelNotLoaded(model)
@@ -363,7 +374,8 @@ class Residency:
 
 def expected_bytes(model: PredictorModel) -> int:
     """Return the memory that a replica is expected to take, until it has been measured."""
-    return int(model.info.size_bytes * LOADED_OVER_FILE_SIZE) + model.cache_bytes
+    adapters = sum(adapter.size_bytes for adapter in model.lora.adapters)
+    return int(model.info.size_bytes * LOADED_OVER_FILE_SIZE) + adapters + model.cache_bytes
 
 
 def merged(present: EngineOptions, given: EngineOptions | None) -> EngineOptions:

@@ -57,7 +57,9 @@ class Route:
         priority: of its requests.
         service: the model of ours that is loaded when nobody can answer; empty for pools.
         pool: `namespace/name`; empty for a model of ours under its own name.
-        loadable: places of models of ours whose replicas the pool finds, by name.
+        loadable: places of models of ours whose replicas the pool finds, by name; those of LoRA
+            adapters are their models'.
+        exact: whether a target has to be had by its name: another model must not answer for it.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Route:
     service: str = ""
     pool: str = ""
     loadable: Mapping[str, str] = field(default_factory=dict)
+    exact: bool = False
 
 
 @dataclass(slots=True)
@@ -100,20 +103,22 @@ class Destination:
     def service(self) -> str:
         """The place of the model of ours that is loaded when nobody can answer; empty for none.
 
-        Replicas of ours answer for their one model; a target of another name is for whichever
-        there is.
+        Where a pool has nothing but one kind of replicas of ours, they answer for any target;
+        else a target that names no model of ours is for endpoints of others that have it.
         """
         route = self.route
         if route.service or not route.loadable:
             return route.service
-        return route.loadable.get(self.target) or next(iter(route.loadable.values()))
+        named = route.loadable.get(self.target, "")
+        return named or ("" if route.exact else next(iter(route.loadable.values())))
 
     def want(self) -> Want:
         """Return what a call of the request wants of an endpoint."""
         caller = self.caller
         flow = f"{caller.tenant}/{caller.fairness}" if caller.fairness else caller.tenant
-        loadable = self.route.loadable
-        named = self.route.pool and (not loadable or self.target in loadable)
+        route = self.route
+        known = not route.loadable or self.target in route.loadable
+        named = route.exact or (route.pool and known)
         return Want(
             priority=self.priority,
             flow=flow,
@@ -178,12 +183,17 @@ class Routes:
                 route = self._named.get((namespace, model))
                 if route is not None:
                     return route
+        directory = self._directory
         try:
-            place = self._directory.place(model, tenant)
+            place = directory.place(model, tenant)
         except ModelNotFound as error:
-            known = {*error.details["available_models"], *self.names(tenant)}
+            base = directory.place_of_adapter(model, tenant)
+            if base is not None:
+                return Route(model, directory.line(base), service=base, exact=True)
+            own = {*self.names(tenant), *directory.adapter_names(tenant)}
+            known = {*error.details["available_models"], *own}
             raise ModelNotFound(model, sorted(known)) from None
-        return Route(model, self._directory.line(place), service=place)
+        return Route(model, directory.line(place), service=place)
 
     def names(self, tenant: str) -> list[str]:
         """Return the names in a tenant's reach, besides those of models of ours."""

@@ -2,7 +2,8 @@
 
 The folder is flat. Every complete `*.gguf` file directly in it is a model; the shards of a split
 model (`NAME-00001-of-00004.gguf`) are one model together. Hidden files, `.part` files and
-sub-folders are left alone. A file that is not usable, or not yet, is listed with the reason, so
+sub-folders are left alone. A LoRA adapter belongs to the model before the `+` in its name
+(`MODEL+ADAPTER.gguf`). A file that is not usable, or not yet, is listed with the reason, so
 that nobody has to wonder where it went.
 """
 
@@ -63,6 +64,7 @@ class ModelFile:
         header: what the file says of itself; of a split model, its first shard's header with
             all shards' parameters and tensors.
         error: why the model cannot be served.
+        adapter: what the file says of itself where it is no model but a LoRA adapter.
     """
 
     name: str
@@ -73,6 +75,7 @@ class ModelFile:
     inode: int
     header: GGUFHeader | None
     error: FileError | None
+    adapter: GGUFHeader | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,6 +329,7 @@ def _model(name: str, group: _Group) -> ModelFile:
         inode=first.stamp.inode,
         header=None if error else _joined([file.header for file in ordered if file.header]),
         error=error,
+        adapter=first.header if first.header and first.header.type == "adapter" else None,
     )
 
 
@@ -353,6 +357,11 @@ def not_a_model(header: GGUFHeader | None) -> FileError | None:
     """Why a sound GGUF file is nothing that can be served by itself, if so."""
     if header is None or (header.architecture and header.type not in _NOT_MODELS):
         return None
+    if header.type == "adapter":
+        return FileError(
+            "NotAModel",
+            "The file is a LoRA adapter. Named MODEL+ADAPTER.gguf, it is served beside MODEL.",
+        )
     what = header.type if header.type != "model" else "file without an architecture"
     return FileError("NotAModel", f"The file is no model that can be served: it is a {what}.")
 

@@ -10,7 +10,7 @@ import structlog
 
 from inferno.core.errors import Expired, InfernoError, NotFound
 from inferno.core.resources import RUNTIME_FINALIZER, Pod, PodStatus
-from inferno.engines.base import Engine, Launch
+from inferno.engines.base import Adapter, Engine, Launch
 from inferno.runtimes.keys import replica_key
 from inferno.runtimes.leftovers import kill_leftover
 from inferno.runtimes.logs import ReplicaLog
@@ -162,6 +162,7 @@ class LocalRuntime:
             options=model.options,
             max_in_flight=self._max_in_flight,
             grace=self._timings.grace,
+            adapters=tuple(Adapter(a.name, self._locate(a.uri)) for a in model.lora.adapters),
         )
         engine, log = self._engine(pod.spec.engine), self._log_of(pod.metadata.name)
         return Replica(pod, engine, launch, log, self._store, self._timings)

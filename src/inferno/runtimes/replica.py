@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -78,6 +78,7 @@ class Replica:
         self._history = History()
         self._served: float | None = None
         self._is_unreported = False
+        self._adapter_problems: dict[str, str] = {}
         self._log = _log.bind(pod=pod.metadata.name, service=pod.spec.service)
 
     def stop(self) -> None:
@@ -90,6 +91,9 @@ class Replica:
             failure = await self._run_process()
             if failure is None:
                 return
+            if failure.adapter:
+                self._do_without(failure)
+                continue
             served, policy = self._served, self._timings.restarts
             self._history = self._history.after_failure(served=served, policy=policy)
             delay = restart_delay(self._history, failure, policy)
@@ -101,6 +105,13 @@ class Replica:
             )
             await self._report_failure(failure, gave_up=delay is None)
             await self._pause(delay)
+
+    def _do_without(self, failure: Failure) -> None:
+        """Leave an adapter out that cannot be loaded: the model serves without it."""
+        left = tuple(one for one in self._launch.adapters if one.name != failure.adapter)
+        self._launch = replace(self._launch, adapters=left)
+        self._adapter_problems[failure.adapter] = failure.message
+        self._log.warning("adapter_unusable", adapter=failure.adapter, message=failure.message)
 
     async def _pause(self, seconds: float | None) -> None:
         """Wait before the next start; None: until the end, making sure that the store knows."""
@@ -214,6 +225,7 @@ class Replica:
     ) -> None:
         self._log.info("replica_ready", pid=process.pid, port=event.port, seconds=round(seconds, 3))
         memory = _resident_memory(process.pid)
+        problems = self._adapter_problems
         await self._report(
             lambda status: _set(
                 status,
@@ -226,6 +238,10 @@ class Replica:
                 context_size=event.context_size,
                 parallel=event.parallel,
                 capabilities=event.capabilities,
+                adapters=[adapter.name for adapter in self._launch.adapters],
+                adapter_problems=dict(problems),
+                reason="AdapterUnusable" if problems else "",
+                message=" ".join(problems.values()),
             )
         )
 

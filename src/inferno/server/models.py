@@ -31,8 +31,13 @@ async def list_models(exchange: Visited, services: Services) -> None:
 
 async def get_model(exchange: Visited, services: Services) -> None:
     """`GET /models/{model_id}`."""
-    service = services.directory.service(_place(exchange, services))
-    await exchange.respond_json(described(service, services.directory))
+    directory, name = services.directory, exchange.path_params["model_id"]
+    base = directory.place_of_adapter(name, exchange.visit.principal.tenant)
+    if base is not None and name not in directory.names(exchange.visit.principal.tenant):
+        await exchange.respond_json(_described_adapter(name, base, directory))
+        return
+    service = directory.service(_place(exchange, services))
+    await exchange.respond_json(described(service, directory))
 
 
 def _place(exchange: Visited, services: Services) -> str:
@@ -75,6 +80,8 @@ def described(service: InferenceService, directory: Directory) -> dict[str, Any]
         shown |= {"reason": model.info.problem_reason, "message": model.info.problem}
     elif service.status.reason:
         shown |= {"reason": service.status.reason, "message": service.status.message}
+    if model.lora.adapters:
+        shown["adapters"] = model.adapters
     for key in ("architecture", "quantization", "license", "parameters"):
         if value := getattr(model.info, key):
             shown[key] = value
@@ -84,13 +91,36 @@ def described(service: InferenceService, directory: Directory) -> dict[str, Any]
     return shown
 
 
+def _described_adapter(name: str, base: str, directory: Directory) -> dict[str, Any]:
+    """Return a LoRA adapter as the native API shows it: its model, and what is its own."""
+    service = directory.services[base]
+    shown = described(service, directory)
+    shown.pop("adapters")
+    shown |= {"id": name, "name": name, "parent": service.metadata.name}
+    shown["capabilities"] = [one for one in shown["capabilities"] if one != "embeddings"]
+    failure = directory.adapter_failure(base, name)
+    if failure is not None:
+        shown |= {"loaded": False, "status": "failed"}
+        shown |= {"reason": failure.reason, "message": failure.message}
+    elif shown.get("reason") == "AdapterUnusable":  # another one is
+        del shown["reason"], shown["message"]
+    return shown
+
+
 async def list_openai_models(exchange: Visited, services: Services) -> None:
     """`GET /v1/models`."""
     directory, tenant = services.directory, exchange.visit.principal.tenant
     places = {name: directory.place(name, tenant) for name in directory.names(tenant)}
     routes = services.forwarder.routes
     data = [_openai_model(directory.services[place]) for place in places.values()]
-    data += [_openai_route(name) for name in routes.names(tenant) if name not in places]
+    adapters = {
+        name: directory.place_of_adapter(name, tenant) or ""
+        for name in directory.adapter_names(tenant)
+        if name not in places
+    }
+    data += [_openai_adapter(name, directory.services[base]) for name, base in adapters.items()]
+    known = {*places, *adapters}
+    data += [_openai_route(name) for name in routes.names(tenant) if name not in known]
     await exchange.respond_json({"object": "list", "data": data})
 
 
@@ -100,8 +130,18 @@ async def get_openai_model(exchange: Visited, services: Services) -> None:
     if model in services.forwarder.routes.names(exchange.visit.principal.tenant):
         await exchange.respond_json(_openai_route(model))
         return
-    service = services.directory.service(_place(exchange, services))
+    directory, tenant = services.directory, exchange.visit.principal.tenant
+    base = directory.place_of_adapter(model, tenant)
+    if base is not None and model not in directory.names(tenant):
+        await exchange.respond_json(_openai_adapter(model, directory.services[base]))
+        return
+    service = directory.service(_place(exchange, services))
     await exchange.respond_json(_openai_model(service))
+
+
+def _openai_adapter(name: str, service: InferenceService) -> dict[str, Any]:
+    """Return a LoRA adapter, with its model as vLLM names it."""
+    return {**_openai_model(service), "id": name, "parent": service.metadata.name}
 
 
 def _openai_route(name: str) -> dict[str, Any]:

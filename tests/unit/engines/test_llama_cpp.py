@@ -4,6 +4,7 @@ import signal
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import inferno
 from inferno.core.errors import ConfigurationError
 from inferno.core.resources import EngineOptions
 from inferno.engines import engine
-from inferno.engines.base import Launch
+from inferno.engines.base import Adapter, Launch
 from inferno.engines.llama_cpp import LlamaCpp, _has_pooling
 from inferno.engines.llama_cpp_child import capabilities
 
@@ -55,6 +56,44 @@ def test_options_override_defaults() -> None:
     assert (config["context_size"], config["batch_size"], config["parallel"]) == (100, 32, 20)
     assert (config["threads"], config["gpu_layers"]) == (3, 0)
     assert config["http_threads"] == 80 + 16
+
+
+ADAPTERS = (Adapter("one", Path("/secret/it's/one.gguf")), Adapter("two", Path("/secret/two.gguf")))
+ADAPTED = replace(LAUNCH, adapters=ADAPTERS)
+
+
+def test_with_adapters_no_prompts_are_kept_that_another_adapter_could_take_for_its_own() -> None:
+    assert _config(LAUNCH)["prompt_cache_mib"] != 0
+    assert _config(ADAPTED)["prompt_cache_mib"] == 0
+    assert _config(ADAPTED)["adapters"] == ["/secret/it's/one.gguf", "/secret/two.gguf"]
+
+
+@pytest.mark.parametrize(
+    ("log", "message"),
+    [
+        (
+            "llama_adapter_lora_init_from_file_ptr: failed to apply lora adapter: model arch and "
+            "LoRA arch mismatch\n",
+            "Adapter 'one' does not fit the model: model arch and LoRA arch mismatch.",
+        ),
+        (
+            "llama_adapter_lora_init: failed to open '/secret/it's/one.gguf': No such file or "
+            "directory\n",
+            "Adapter 'one' cannot be loaded: the file one.gguf does not exist.",
+        ),
+        (
+            "",
+            "Adapter 'one' cannot be loaded: one.gguf is damaged, incomplete or no LoRA adapter "
+            "in GGUF.",
+        ),
+    ],
+)
+def test_an_adapter_that_cannot_be_loaded_is_named(log: str, message: str) -> None:
+    log += "cmn  common_init_: failed to load lora adapter '/secret/it's/one.gguf'\n"
+    failure = LlamaCpp().diagnose(ADAPTED, log, 1, was_ready=False)
+    assert (failure.reason, failure.adapter) == ("AdapterUnusable", "one")
+    assert failure.message == message
+    assert not LlamaCpp().diagnose(LAUNCH, log, 1, was_ready=False).adapter
 
 
 def test_http_threads_follow_the_requests_in_flight() -> None:

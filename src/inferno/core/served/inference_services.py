@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from inferno.core.kinds import Cause, Column, KindDefinition, ScalePaths
 from inferno.core.resources import SERVICE_LABEL, InferenceService
+
+_ADAPTER_NAME = re.compile(r"[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?")
 
 
 def violations(service: InferenceService) -> Iterator[Cause]:
@@ -20,10 +23,29 @@ def violations(service: InferenceService) -> Iterator[Cause]:
     if not 0 <= predictor.replicas <= predictor.max_replicas:
         why = f"must be between 0 and maxReplicas, which is {predictor.max_replicas}"
         yield Cause(f"{path}.replicas", f"Invalid value: {predictor.replicas}: {why}")
-    uri = predictor.model.storage_uri
+    yield from _about_file(predictor.model.storage_uri, f"{path}.model.storageUri")
+    yield from _about_adapters(service, f"{path}.model.lora.adapters")
+
+
+def _about_file(uri: str, path: str) -> Iterator[Cause]:
     if not uri.startswith(("file:///", "/")):
         why = "must be a file that this machine has: file:///PATH"
-        yield Cause(f"{path}.model.storageUri", f'Invalid value: "{uri[:200]}": {why}')
+        yield Cause(path, f'Invalid value: "{uri[:200]}": {why}')
+
+
+def _about_adapters(service: InferenceService, path: str) -> Iterator[Cause]:
+    taken = {service.metadata.name}
+    for index, adapter in enumerate(service.spec.predictor.model.lora.adapters):
+        name = adapter.name
+        if not _ADAPTER_NAME.fullmatch(name):
+            why = "must be letters and digits, and between them '-', '_' and '.'"
+            yield Cause(f"{path}[{index}].name", f'Invalid value: "{name[:200]}": {why}')
+        elif name in taken:
+            yield Cause(
+                f"{path}[{index}].name", f'Duplicate value: "{name}"', "FieldValueDuplicate"
+            )
+        taken.add(name)
+        yield from _about_file(adapter.uri, f"{path}[{index}].uri")
 
 
 def selector(service: InferenceService) -> str:
