@@ -214,6 +214,20 @@ def test_tables(space: Kubectl) -> None:
     assert space("get", POOLS, "-o", custom).split() == ["N", "a"]
 
 
+def test_the_table_of_events_is_kubernetes_own(kubectl: Kubectl) -> None:
+    head = kubectl("get", "events").splitlines()[0]
+    assert head.split() == ["LAST", "SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"]
+    wide = kubectl("get", "events", "-o", "wide").splitlines()[0]
+    assert wide.split()[5:] == (
+        ["SUBOBJECT", "SOURCE", "MESSAGE", "FIRST", "SEEN", "COUNT", "NAME"]
+    )
+
+
+def test_each_short_name_stands_for_one_kind(space: Kubectl) -> None:
+    for name in ("infpool", "xinfpool"):
+        assert "could also match" not in space.run("get", name).stderr
+
+
 def test_describe_and_explain(kubectl: Kubectl, space: Kubectl) -> None:
     space("apply", "-f", "-", text=manifest(pool("a")))
     assert "Target Port Number:  8000" in space("describe", POOLS, "a")

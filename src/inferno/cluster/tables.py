@@ -18,6 +18,8 @@ _MINUTE, _HOUR, _DAY, _YEAR = 60, 3600, 86400, 31_536_000
 
 def columns_of(served: Served) -> list[Object]:
     """Return the headings."""
+    if served.version.own_table:
+        return [_heading(column) for column in served.version.columns]
     name = {
         "name": "Name", "type": "string", "format": "name", "priority": 0,
         "description": "Name must be unique within a namespace.",
@@ -53,14 +55,12 @@ def row_of(served: Served, resource: Resource, shown: Object, include: Include) 
     """
     columns = served.version.columns
     now = datetime.now(UTC)
-    row: Object = {
-        "cells": [
-            resource.metadata.name,
-            *(_cell(one, resource, now) for one in columns if not one.priority),
-            age(resource.metadata.creation_timestamp, now),
-            *(_cell(one, resource, now) for one in columns if one.priority),
-        ]
-    }
+    cells = [_cell(one, resource, now) for one in columns if not one.priority]
+    wide = [_cell(one, resource, now) for one in columns if one.priority]
+    created = age(resource.metadata.creation_timestamp, now)
+    row: Object = {"cells": [resource.metadata.name, *cells, created, *wide]}
+    if served.version.own_table:
+        row["cells"] = [_cell(one, resource, now) for one in columns]
     if include == "Object":
         row["object"] = shown
     elif include == "Metadata":

@@ -37,6 +37,9 @@ _log = structlog.get_logger(__name__)
 _SUFFIX = string.ascii_lowercase + string.digits
 _SUFFIX_LENGTH = 5
 
+SERVICE_LABELS_ANNOTATION = "inferno.dev/service-labels"
+"""Annotation on pods: the names of the labels that they have from their service."""
+
 ENGINES: Mapping[str, str] = {"gguf": "llama_cpp"}
 """Which engine runs a model format."""
 
@@ -268,15 +271,18 @@ class InferenceServiceController:
     async def _relabel(self, service: InferenceService, pods: Iterable[Pod]) -> None:
         """Give replicas the labels that the service has now: pools select by them.
 
-        Labels are no part of the template; a replica goes on serving under new ones.
+        Labels are no part of the template; a replica goes on serving under new ones. Labels that
+        others have put on a replica stay.
         """
         wanted = replica_labels(service)
 
         def change(pod: Pod) -> None:
-            pod.metadata.labels = wanted
+            pod.metadata.labels = relabelled(pod.metadata, wanted)
+            pod.metadata.annotations[SERVICE_LABELS_ANNOTATION] = _names_of(wanted)
 
         for pod in pods:
-            if pod.metadata.labels != wanted and not _is_leaving(pod):
+            is_stale = relabelled(pod.metadata, wanted) != pod.metadata.labels
+            if is_stale and not _is_leaving(pod):
                 with contextlib.suppress(NotFound):
                     await self._store.modify(
                         Pod, pod.metadata.name, change, namespace=pod.metadata.namespace
@@ -320,11 +326,31 @@ def _has_owner(pod: Pod) -> bool:
     return not _is_leaving(pod) and any(owner.kind == kind for owner in owners)
 
 
+def relabelled(replica: ObjectMeta, wanted: Mapping[str, str]) -> dict[str, str]:
+    """Return the labels that a replica should have.
+
+    Args:
+        replica: as it is; an annotation says which of its labels came from its service.
+        wanted: the labels that come from its service now.
+    """
+    former = replica.annotations.get(SERVICE_LABELS_ANNOTATION, "").split(",")
+    others = {name: value for name, value in replica.labels.items() if name not in former}
+    return {**others, **wanted}
+
+
+def _names_of(labels: Iterable[str]) -> str:
+    return ",".join(sorted(labels))
+
+
 def _make_pod(service: InferenceService, spec: PodSpec) -> Pod:
     """Return a new replica of the service, under a random name."""
     metadata = service.metadata
     suffix = "".join(secrets.choice(_SUFFIX) for _ in range(_SUFFIX_LENGTH))
     requested = metadata.annotations.get(LOAD_REQUESTED_ANNOTATION)
+    labels = replica_labels(service)
+    annotations = {SERVICE_LABELS_ANNOTATION: _names_of(labels)}
+    if requested is not None:
+        annotations[LOAD_REQUESTED_ANNOTATION] = requested
     owner = OwnerReference(
         api_version=service.KIND.api_version,
         kind=service.KIND.kind,
@@ -335,8 +361,8 @@ def _make_pod(service: InferenceService, spec: PodSpec) -> Pod:
         metadata=ObjectMeta(
             name=f"{metadata.name}-{suffix}",
             namespace=metadata.namespace,
-            labels=replica_labels(service),
-            annotations={} if requested is None else {LOAD_REQUESTED_ANNOTATION: requested},
+            labels=labels,
+            annotations=annotations,
             owner_references=[owner],
             finalizers=[RUNTIME_FINALIZER],
         ),

@@ -127,6 +127,7 @@ class ServedVersion:
         from_stored: makes an instance of `shape` from a stored resource.
         validate: rules beyond those that the types of `shape` state.
         columns: for `kubectl get`, after NAME; an AGE column follows by itself.
+        own_table: whether `columns` are all there are, in their order.
     """
 
     name: str
@@ -135,6 +136,7 @@ class ServedVersion:
     from_stored: Callable[[Any], msgspec.Struct] = same
     validate: Callable[[Any], Iterable[Cause]] = nothing_more
     columns: tuple[Column, ...] = ()
+    own_table: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -109,7 +109,7 @@ async def test_tables_have_their_headings_once(client: httpx.AsyncClient) -> Non
     query = {"watch": "1", "timeoutSeconds": "1"}
     answer = await client.get(EVENTS, params=query, headers=table)
     first, second = (json.loads(line)["object"] for line in answer.text.splitlines())
-    assert [column["name"] for column in first["columnDefinitions"]][:2] == ["Name", "Last Seen"]
+    assert [column["name"] for column in first["columnDefinitions"]][:2] == ["Last Seen", "Type"]
     assert second["columnDefinitions"] == []
     assert first["rows"][0]["object"]["kind"] == "PartialObjectMetadata"
     listed = (await client.get(EVENTS, headers=table, params={"includeObject": "Object"})).json()

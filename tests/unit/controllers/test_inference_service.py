@@ -305,12 +305,24 @@ async def test_pods_carry_the_labels_of_their_service(store: SqlResourceStore) -
     def relabel(one: InferenceService) -> None:
         one.metadata.labels = {"team": "ads", SERVICE_LABEL: "another", "tier": "gold"}
 
+    def label(one: Pod) -> None:
+        one.metadata.labels |= {"canary": "yes", "team": "mine"}
+
+    await store.modify(Pod, pod.metadata.name, label)
     changed = await store.modify(InferenceService, "m", relabel)
     await controller.reconcile(Key("default", "m"))
     (same,) = (await store.list(Pod, labels={"team": "ads", "tier": "gold"}))[0]
     assert same.metadata.uid == pod.metadata.uid
-    assert same.metadata.labels == replica_labels(changed)
+    assert same.metadata.labels == {**replica_labels(changed), "canary": "yes"}
     assert same.metadata.labels[SERVICE_LABEL] == "m"
+
+    def clear(one: InferenceService) -> None:
+        one.metadata.labels = {}
+
+    bare = await store.modify(InferenceService, "m", clear)
+    await controller.reconcile(Key("default", "m"))
+    again = await store.get(Pod, pod.metadata.name)
+    assert again.metadata.labels == {**replica_labels(bare), "canary": "yes"}
 
 
 async def test_pods_of_a_service_that_is_gone_go_too(store: SqlResourceStore) -> None:

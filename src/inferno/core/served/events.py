@@ -63,6 +63,16 @@ def _last_seen(event: Event) -> str | None:
     return series or spec.last_timestamp or spec.event_time or event.metadata.creation_timestamp
 
 
+def _first_seen(event: Event) -> str | None:
+    spec = event.spec
+    return spec.first_timestamp or spec.event_time or event.metadata.creation_timestamp
+
+
+def _source(event: Event) -> str:
+    source = event.spec.source
+    return ", ".join(filter(None, (source.component, source.host)))
+
+
 def _object(event: Event) -> str:
     about = event.spec.involved_object
     return f"{about.kind.lower()}/{about.name}"
@@ -100,14 +110,27 @@ EVENTS = KindDefinition(
                 ),
                 Column(name="Object", value=_object, description="To what it happened."),
                 Column(
+                    name="Subobject",
+                    value=lambda event: event.spec.involved_object.field_path,
+                    description="To which part of it.",
+                    priority=1,
+                ),
+                Column(
+                    name="Source",
+                    value=_source,
+                    description="Who saw it.",
+                    priority=1,
+                ),
+                Column(
                     name="Message",
                     value=lambda event: event.spec.message.strip(),
                     description="What happened, for a person.",
                 ),
                 Column(
-                    name="Source",
-                    value=lambda event: event.spec.source.component,
-                    description="Who saw it.",
+                    name="First Seen",
+                    value=_first_seen,
+                    type="date",
+                    description="When it was first seen.",
                     priority=1,
                 ),
                 Column(
@@ -117,7 +140,14 @@ EVENTS = KindDefinition(
                     description="How often it was seen.",
                     priority=1,
                 ),
+                Column(
+                    name="Name",
+                    value=lambda event: event.metadata.name,
+                    description="Of the event.",
+                    priority=1,
+                ),
             ),
+            own_table=True,
         ),
     ),
 )

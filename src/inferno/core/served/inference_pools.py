@@ -429,7 +429,7 @@ EXPERIMENTAL = KindDefinition(
             columns=COLUMNS,
         ),
     ),
-    short_names=("infpool",),
+    short_names=("xinfpool",),  # as upstream: of two groups with one short name, kubectl warns
     categories=("inferno",),
 )
 """Pools in the API group of seed 002."""
