@@ -25,6 +25,7 @@ from inferno.gateway.residency import Limits, Residency
 from inferno.gateway.routing import Routes
 from inferno.gateway.scraper import Scraper
 from inferno.gateway.server_clients import ServerClients
+from inferno.gateway.suspicions import Suspicions
 from inferno.gateway.upstream import UpstreamClient
 from inferno.runtimes.keys import replica_key
 from inferno.server.batch_items import BatchItems
@@ -92,6 +93,7 @@ async def data_plane(
     )
     probe = DatabaseProbe(database)
     scraper = Scraper(client, lines)
+    suspicions = Suspicions(store)
     routes = Routes(directory, pools.named, pools.objectives)
     async with (
         closing(client),
@@ -100,6 +102,7 @@ async def data_plane(
         directory.following(),
         pools.following(),
         prober.probing(),
+        suspicions.reporting(),
         scraper.scraping(settings.scrape_interval),
         observing(
             settings,
@@ -109,7 +112,9 @@ async def data_plane(
             lambda model: directory.has_name(model) or pools.has_name(model),
         ) as observability,
     ):
-        forwarder = Forwarder(routes, residency, client, timeouts(settings))
+        forwarder = Forwarder(
+            routes, residency, client, timeouts(settings), fell_silent=suspicions.note
+        )
         async with asyncio.TaskGroup() as tasks:
             idle = tasks.create_task(residency.unload_idle())
             services = Services(

@@ -13,6 +13,7 @@ from inferno.controllers.queue import WorkQueue
 from inferno.core.errors import Conflict, Expired
 from inferno.core.resources import Resource
 from inferno.storage.base import ResourceStore
+from inferno.storage.outage import Outage
 
 _log = structlog.get_logger(__name__)
 
@@ -73,6 +74,7 @@ class Loop:
         self._resync = resync
         self._queue: WorkQueue[Key] = WorkQueue()
         self._log = _log.bind(controller=name)
+        self._outage = Outage(self._log)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set. Runs once."""
@@ -100,8 +102,9 @@ class Loop:
                     self._enqueue(source, event.resource)
             except Expired:
                 continue
-            except Exception:
-                self._log.exception("watch_failed", kind=source.kind.KIND.kind)
+            except Exception as error:
+                if not self._outage.explains(error):
+                    self._log.exception("watch_failed", kind=source.kind.KIND.kind)
             await asyncio.sleep(_PAUSE)
 
     async def _look_again(self) -> None:
@@ -111,8 +114,9 @@ class Loop:
             try:
                 for source in self._sources:
                     await self._enqueue_all(source)
-            except Exception:
-                self._log.exception("resync_failed")
+            except Exception as error:
+                if not self._outage.explains(error):
+                    self._log.exception("resync_failed")
 
     async def _work(self) -> None:
         """Reconcile keys as they come."""
@@ -122,20 +126,22 @@ class Loop:
                 await self._reconcile(key)
             except Conflict:  # somebody else wrote meanwhile: look again
                 self._queue.retry(key)
-            except Exception:
+            except Exception as error:
                 delay = self._queue.retry(key)
-                self._log.exception(
-                    "reconcile_failed",
-                    namespace=key.namespace,
-                    name=key.name,
-                    retry_in_seconds=delay,
-                )
+                if not self._outage.explains(error):
+                    self._log.exception(
+                        "reconcile_failed",
+                        namespace=key.namespace,
+                        name=key.name,
+                        retry_in_seconds=delay,
+                    )
             else:
                 self._queue.forget(key)
 
     async def _enqueue_all(self, source: Source) -> int:
         """Queue what all resources of a kind concern; returns the version that was seen."""
         resources, version = await self._store.list(source.kind)
+        self._outage.over()
         for resource in resources:
             self._enqueue(source, resource)
         return version

@@ -357,5 +357,11 @@ LOAD_REQUESTED_ANNOTATION = "inferno.dev/load-requested-at"
 A replica that failed is tried again only for a later request.
 """
 
+SUSPECTED_ANNOTATION = "inferno.dev/suspected-at"
+"""Annotation on pods: when a stream of theirs last fell silent for too long, RFC 3339.
+
+The runtime finds out whether the replica still works, and starts it again if it does not.
+"""
+
 RUNTIME_FINALIZER = "inferno.dev/runtime"
 """Finalizer on pods: the runtime takes it off once the replica has drained and is gone."""

@@ -122,3 +122,6 @@ class Engine(Protocol):
 
     async def probe(self, host: str, port: int, *, within: float) -> bool:
         """Tell whether the replica answers its health check within that many seconds."""
+
+    async def works(self, host: str, port: int, key: str, *, within: float) -> bool:
+        """Tell whether what generates is alive, not only what answers health checks."""

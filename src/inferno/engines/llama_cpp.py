@@ -182,6 +182,10 @@ class LlamaCpp:
         """Ask `/health`, which needs no key and no slot."""
         return await loopback.status(host, port, "/health", within=within) == 200
 
+    async def works(self, host: str, port: int, key: str, *, within: float) -> bool:
+        """Ask `/metrics`: the loop that generates answers it, between two steps."""
+        return await loopback.status(host, port, "/metrics", key=key, within=within) == 200
+
 
 _ADAPTER = re.compile(r"failed to load lora adapter '(?P<path>.*)'")
 _WHY_NOT = re.compile(r"failed to apply lora adapter: (?P<why>.*)")

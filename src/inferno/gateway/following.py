@@ -11,6 +11,7 @@ import structlog
 from inferno.core.errors import Expired
 from inferno.core.resources import DEFAULT_NAMESPACE, Resource
 from inferno.storage.base import ResourceStore
+from inferno.storage.outage import Outage
 
 R = TypeVar("R", bound=Resource)
 
@@ -53,13 +54,20 @@ async def follow(
             and whether it is gone.
         ready: set when the picture is complete for the first time.
     """
+    outage = Outage(log.bind(kind=kind.KIND.kind))
+
+    def complete() -> None:
+        outage.over()
+        ready.set()
+
     while True:
         try:
-            await _follow_once(store, kind, known, on_change, ready)
+            await _follow_once(store, kind, known, on_change, complete)
         except Expired:
             log.info("watch_expired", kind=kind.KIND.kind)
-        except Exception:
-            log.exception("watch_failed", kind=kind.KIND.kind)
+        except Exception as error:
+            if not outage.explains(error):
+                log.exception("watch_failed", kind=kind.KIND.kind)
             await asyncio.sleep(RETRY_SECONDS)
 
 
@@ -68,7 +76,7 @@ async def _follow_once(
     kind: type[R],
     known: dict[str, R],
     on_change: Callable[[R, bool], None],
-    ready: asyncio.Event,
+    complete: Callable[[], None],
 ) -> None:
     """List, then watch from there. Raises what the store raises."""
     listed, version = await store.list(kind)
@@ -78,7 +86,7 @@ async def _follow_once(
     for resource in listed:
         known[place_of(resource)] = resource
         on_change(resource, False)
-    ready.set()
+    complete()
     async for event in store.watch(kind, since=version):
         gone = event.type == "DELETED"
         if gone:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -202,15 +202,23 @@ class Forwarder:
         residency: asked for models that are not loaded.
         client: the HTTP client for endpoints that have none of their own.
         timeouts: how long what may take.
+        fell_silent: told of endpoints that said nothing for too long.
     """
 
     def __init__(
-        self, routes: Routes, residency: Residency, client: UpstreamClient, timeouts: Timeouts
+        self,
+        routes: Routes,
+        residency: Residency,
+        client: UpstreamClient,
+        timeouts: Timeouts,
+        *,
+        fell_silent: Callable[[Endpoint], None] = lambda endpoint: None,
     ) -> None:
         self.routes = routes
         self.residency = residency
         self.client = client
         self.timeouts = timeouts
+        self.fell_silent = fell_silent
         self.retries = RetryBudget()
 
     def open(self, call: Call) -> Opening:
@@ -281,6 +289,8 @@ class Opening:
         """Hang up unless the answer is whole, give the place back, and say what ran out."""
         if self._response is not None:
             self._response.abort()
+        if error is not None and self._endpoint is not None and is_silence(error):
+            self._forwarder.fell_silent(self._endpoint)
         self._release()
         self._call.journey.ended = time.perf_counter()
         if not self._deadline.end(error):
@@ -488,6 +498,11 @@ def nobody(pool: str, model: str) -> Overloaded:
     """Say that no endpoint of a pool can take a call for a model; the empty name is any."""
     having = f" that has model '{model}'" if model else ""
     return Overloaded(f"No endpoint of pool '{pool}'{having} is ready.", retry_after=5)
+
+
+def is_silence(error: BaseException) -> bool:
+    """Return whether an endpoint that had a request said nothing for too long."""
+    return isinstance(error, UpstreamTimeout) or isinstance(error.__cause__, UpstreamTimeout)
 
 
 def broken_off(error: UpstreamError) -> InfernoError:

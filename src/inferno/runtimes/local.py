@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 
 from inferno.core.errors import Expired, InfernoError, NotFound
-from inferno.core.resources import RUNTIME_FINALIZER, Pod, PodStatus
+from inferno.core.resources import RUNTIME_FINALIZER, SUSPECTED_ANNOTATION, Pod, PodStatus
 from inferno.engines.base import Adapter, Engine, Launch
 from inferno.runtimes.keys import replica_key
 from inferno.runtimes.leftovers import kill_leftover
@@ -17,6 +17,7 @@ from inferno.runtimes.logs import ReplicaLog
 from inferno.runtimes.model_files import local_file
 from inferno.runtimes.replica import Replica, Timings, failed, write_status
 from inferno.storage.base import ResourceStore
+from inferno.storage.outage import Outage
 
 _log = structlog.get_logger(__name__)
 
@@ -61,6 +62,7 @@ class LocalRuntime:
         self._timings = timings or Timings()
         self._replicas: dict[str, Replica] = {}  # by the pod's uid
         self._stopping = False
+        self._outage = Outage(_log)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set; then drain all replicas and return when none is left.
@@ -105,13 +107,15 @@ class LocalRuntime:
                 await self._follow_once(tasks)
             except Expired:
                 continue
-            except Exception:  # the store is away for now; replicas go on meanwhile
-                _log.exception("runtime_lost_the_store")
+            except Exception as error:  # replicas go on meanwhile
+                if not self._outage.explains(error):
+                    _log.exception("runtime_lost_the_store")
             await asyncio.sleep(_PAUSE)
 
     async def _follow_once(self, tasks: asyncio.TaskGroup) -> None:
         """Compare with a list of all pods, then follow their changes from there."""
         pods, version = await self._store.list(Pod)
+        self._outage.over()
         wanted = {pod.metadata.uid for pod in pods}
         for uid, replica in self._replicas.items():
             if uid not in wanted:
@@ -132,7 +136,9 @@ class LocalRuntime:
                 self._stop(pod)
             else:
                 await self._release(pod)
-        elif uid not in self._replicas and pod.status.phase != "Failed":
+        elif uid in self._replicas:
+            self._replicas[uid].suspect(pod.metadata.annotations.get(SUSPECTED_ANNOTATION, ""))
+        elif pod.status.phase != "Failed":
             await self._start(pod, tasks)
 
     async def _start(self, pod: Pod, tasks: asyncio.TaskGroup) -> None:
@@ -165,7 +171,7 @@ class LocalRuntime:
             adapters=tuple(Adapter(a.name, self._locate(a.uri)) for a in model.lora.adapters),
         )
         engine, log = self._engine(pod.spec.engine), self._log_of(pod.metadata.name)
-        return Replica(pod, engine, launch, log, self._store, self._timings)
+        return Replica(pod, engine, launch, log, self._store, self._timings, outage=self._outage)
 
     def _stop(self, pod: Pod) -> None:
         """Ask the pod's replica to end, if there is one."""
@@ -185,8 +191,9 @@ class LocalRuntime:
         del self._replicas[replica.pod.metadata.uid]
         try:
             await self._settle(replica.pod)
-        except Exception:  # cleaned up at the next start
-            _log.exception("pod_not_settled", pod=replica.pod.metadata.name)
+        except Exception as error:  # cleaned up at the next start
+            if not self._outage.explains(error):
+                _log.exception("pod_not_settled", pod=replica.pod.metadata.name)
 
     async def _settle(self, pod: Pod) -> None:
         """Let a deleted pod go; one that outlives the platform waits for its next start."""

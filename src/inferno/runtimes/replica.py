@@ -13,16 +13,18 @@ import psutil
 import structlog
 
 from inferno.core.errors import InfernoError, NotFound
-from inferno.core.resources import Pod, PodStatus
+from inferno.core.resources import SUSPECTED_ANNOTATION, Pod, PodStatus
 from inferno.engines.base import Engine, Failure, Launch, ReadyEvent
 from inferno.runtimes.logs import ReplicaLog
 from inferno.runtimes.process import ReplicaProcess
 from inferno.runtimes.restarts import History, RestartPolicy, restart_delay
 from inferno.storage.base import ResourceStore
+from inferno.storage.outage import Outage
 
 _log = structlog.get_logger(__name__)
 
 _HOST = "127.0.0.1"
+_LIVENESS = ("Unresponsive", "Wedged")  # ended by us: no crash
 _REPORT_INTERVAL = 1.0  # seconds between attempts to write a status while nothing else happens
 
 
@@ -36,6 +38,7 @@ class Timings:
         probe_interval: between health checks.
         probe_timeout: for one health check.
         probe_failures: checks in a row (a count) after which a replica counts as hung.
+        work_timeout: for a replica whose streams fell silent to show that it works nevertheless.
         restarts: delays between restarts.
     """
 
@@ -44,6 +47,7 @@ class Timings:
     probe_interval: float = 5.0
     probe_timeout: float = 2.0
     probe_failures: int = 3
+    work_timeout: float = 30.0
     restarts: RestartPolicy = field(default_factory=RestartPolicy)
 
 
@@ -57,6 +61,7 @@ class Replica:
         log: of the replica.
         store: where the status is written.
         timings: how patient to be.
+        outage: of the store, as the runtime sees it.
     """
 
     def __init__(
@@ -67,6 +72,8 @@ class Replica:
         log: ReplicaLog,
         store: ResourceStore,
         timings: Timings,
+        *,
+        outage: Outage,
     ) -> None:
         self.pod = pod
         self._engine = engine
@@ -74,16 +81,24 @@ class Replica:
         self._output = log
         self._store = store
         self._timings = timings
+        self._outage = outage
         self._stopping = asyncio.Event()
         self._history = History()
         self._served: float | None = None
         self._is_unreported = False
+        self._suspected_at = pod.metadata.annotations.get(SUSPECTED_ANNOTATION, "")
+        self._is_suspected = False
         self._adapter_problems: dict[str, str] = {}
         self._log = _log.bind(pod=pod.metadata.name, service=pod.spec.service)
 
     def stop(self) -> None:
         """Ask the replica to drain and end."""
         self._stopping.set()
+
+    def suspect(self, at: str) -> None:
+        """Take in that a stream fell silent; a time that was heard of before changes nothing."""
+        self._is_suspected |= at > self._suspected_at
+        self._suspected_at = max(at, self._suspected_at)
 
     async def run(self) -> None:
         """Keep the process running until `stop`. Cancelling kills the process."""
@@ -160,6 +175,7 @@ class Replica:
         """Watch a serving process; returns why it ended, or None when it is to be stopped."""
         ready_at = time.monotonic()
         missed = 0
+        self._is_suspected = False  # that was the process before this one
         while not self._stopping.is_set():
             interval = self._timings.probe_interval
             if await self._unless_stopped(process.wait_exit(), within=interval):
@@ -171,10 +187,33 @@ class Replica:
             if missed >= self._timings.probe_failures:
                 self._served = time.monotonic() - ready_at
                 return Failure("Unresponsive", "The replica stopped answering health checks.")
+            if self._is_suspected and not self._stopping.is_set():
+                failure = await self._confirmed(process)
+                if failure is not None:
+                    self._served = time.monotonic() - ready_at
+                    return failure
             if self._is_unreported:
                 await self._publish()
             await asyncio.to_thread(self._output.rotate)
         return None
+
+    async def _confirmed(self, process: ReplicaProcess) -> Failure | None:
+        """Look whether a replica whose streams fell silent works; returns why not."""
+        self._is_suspected = False
+        status, timings = self.pod.status, self._timings
+        if await self._engine.works(
+            _HOST, status.port, self._launch.key, within=timings.work_timeout
+        ):
+            self._log.info("replica_works", suspected_at=self._suspected_at)
+            return None
+        if await self._unless_stopped(process.wait_exit(), within=0.1):
+            return process.diagnose()
+        if self._stopping.is_set():
+            return None
+        return Failure(
+            "Wedged",
+            "The replica's streams fell silent, and its engine does not work on anything any more.",
+        )
 
     async def _probe(self) -> bool:
         """Check the health of the process."""
@@ -249,7 +288,7 @@ class Replica:
         restarts = self.pod.status.restarts
         status = PodStatus(
             phase="Failed" if gave_up else "Pending",
-            reason=failure.reason if gave_up else "CrashLoopBackOff",
+            reason=failure.reason if gave_up or failure.reason in _LIVENESS else "CrashLoopBackOff",
             message=failure.message,
             restarts=restarts if gave_up else restarts + 1,
         )
@@ -265,9 +304,11 @@ class Replica:
         try:
             await write_status(self._store, self.pod)
             self._is_unreported = False
-        except Exception:
+            self._outage.over()
+        except Exception as error:
             self._is_unreported = True
-            self._log.exception("status_not_written", phase=self.pod.status.phase)
+            if not self._outage.explains(error):
+                self._log.exception("status_not_written", phase=self.pod.status.phase)
 
 
 async def write_status(store: ResourceStore, pod: Pod) -> bool:

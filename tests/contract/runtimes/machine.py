@@ -99,6 +99,15 @@ class Machine:
                 await asyncio.sleep(0.02)
 
 
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.02)
+
+
 def ask(
     pod: Pod, path: str, body: dict[str, Any] | None = None, *, key: str | None = None
 ) -> tuple[int, Any]:

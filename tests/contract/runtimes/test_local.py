@@ -7,20 +7,31 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from structlog.testing import capture_logs
 
 import inferno
 from inferno.core.errors import NotFound, Overloaded
-from inferno.core.resources import Pod, PodStatus
+from inferno.core.resources import SUSPECTED_ANNOTATION, Pod, PodStatus
 from inferno.engines.base import Launch
 from inferno.engines.llama_cpp import LlamaCpp
 from inferno.runtimes.keys import replica_key
 from inferno.storage.resources import SqlResourceStore
-from tests.contract.runtimes.machine import PATIENCE, SECRET, Machine, ask, dies_within, is_alive
+from tests.contract.runtimes.machine import (
+    PATIENCE,
+    QUICK,
+    SECRET,
+    Machine,
+    ask,
+    dies_within,
+    eventually,
+    is_alive,
+)
 from tests.contract.runtimes.tiny_gguf import TOOLS, write_tiny_gguf
 
 
@@ -181,6 +192,69 @@ async def test_a_hung_replica_is_killed_and_started_again(machine: Machine, mode
     await machine.until("tiny-1", lambda pod: pod.status.restarts == 1)
     await machine.until_phase("tiny-1", "Ready")
     assert not is_alive(pid)
+
+
+class _Superficial(LlamaCpp):
+    """Its health checks say that all is well, as those of a stuck engine do."""
+
+    async def probe(self, host: str, port: int, *, within: float) -> bool:
+        return True
+
+
+async def _suspect(machine: Machine, name: str, at: str) -> None:
+    def change(pod: Pod) -> None:
+        pod.metadata.annotations[SUSPECTED_ANNOTATION] = at
+
+    await machine.store.modify(Pod, name, change)
+
+
+async def test_a_replica_that_fell_silent_is_started_again_unless_it_works(
+    store: SqlResourceStore, tmp_path: Path, model: Path
+) -> None:
+    timings = replace(QUICK, work_timeout=0.5)
+    async with Machine(
+        store, tmp_path, engines=lambda name: _Superficial(), timings=timings
+    ) as machine:
+        await machine.create("tiny-1", model)
+        pid = (await machine.until_phase("tiny-1", "Ready")).status.pid
+        with capture_logs() as logs:
+            await _suspect(machine, "tiny-1", "2026-01-01T00:00:00.000Z")
+            await eventually(lambda: "replica_works" in [line["event"] for line in logs])
+        assert (await store.get(Pod, "tiny-1")).status.pid == pid
+        os.kill(pid, signal.SIGSTOP)
+        await _suspect(machine, "tiny-1", "2026-01-01T00:01:00.000Z")
+        pod = await machine.until("tiny-1", lambda pod: pod.status.restarts == 1)
+        if pod.status.phase == "Pending":
+            assert pod.status.reason == "Wedged"
+        pod = await machine.until_phase("tiny-1", "Ready")
+        assert not is_alive(pid)
+        await _suspect(machine, "tiny-1", "2026-01-01T00:01:00.000Z")  # heard of already
+        await asyncio.sleep(0.3)
+        assert (await store.get(Pod, "tiny-1")).status.pid == pod.status.pid
+
+
+async def test_an_outage_of_the_store_is_told_once(
+    store: SqlResourceStore, machine: Machine, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await machine.create("tiny-1", model)
+    pid = (await machine.until_phase("tiny-1", "Ready")).status.pid
+    modify, attempts = store.modify, 0
+
+    async def away(*args: Any, **options: Any) -> Any:
+        nonlocal attempts
+        attempts += 1
+        raise Overloaded("The database does not answer.")
+
+    with capture_logs() as logs:
+        monkeypatch.setattr(store, "modify", away)
+        os.kill(pid, signal.SIGKILL)
+        await eventually(lambda: attempts >= 4)
+        monkeypatch.setattr(store, "modify", modify)
+        await machine.until("tiny-1", lambda pod: pod.status.restarts > 0)
+        await eventually(lambda: "store_back" in [line["event"] for line in logs])
+    told = [line["event"] for line in logs if line["event"].startswith("store_")]
+    assert told == ["store_away", "store_back"]
+    assert not [line for line in logs if line.get("exc_info")]
 
 
 class _Crashing(LlamaCpp):
