@@ -300,6 +300,11 @@ def load(
     return _convert(values, "the command line or defaults")
 
 
+def default_data_dir(environment: Mapping[str, str]) -> Path:
+    """Return the data folder of a platform that nobody told of another one."""
+    return _user_folder(environment, "XDG_DATA_HOME").absolute()
+
+
 def _user_folder(environment: Mapping[str, str], variable: str) -> Path:
     """Return Inferno's folder under an XDG base directory (XDG Base Directory Specification)."""
     fallback = {"XDG_DATA_HOME": ".local/share", "XDG_CONFIG_HOME": ".config"}[variable]

@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
+from inferno.cli import neighbours
 from tests.acceptance.hub import HubServer
 from tests.acceptance.platform import MODEL, Platform, clean_environment, wait_until
 from tests.acceptance.random_models import quick_model, slow_model
@@ -66,6 +67,39 @@ def complaint(data: Path, *arguments: str) -> str:
     assert line.startswith("inferno: ")
     assert "Traceback" not in done.stderr
     return line
+
+
+def test_run_without_a_folder_uses_what_runs(platform: Platform, tmp_path: Path) -> None:
+    """Other tests may run platforms beside this one: then the command has to ask which."""
+    assert platform.data_dir in neighbours.folders()
+    done = subprocess.run(
+        [sys.executable, "-m", "inferno", "run", MODEL, PARIS, "--max-tokens", "5"],
+        env={**clean_environment(), "HOME": str(tmp_path)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    if done.returncode == 2:
+        assert f"{platform.data_dir}" in done.stderr
+        assert "say which one is meant with --data-dir" in done.stderr
+    else:
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == f"inferno: using the server on {platform.data_dir}\n"
+        assert done.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "folder"),
+    [
+        (["serve", "--data-dir", "a b"], "a b"),
+        (["serve", "--port", "1", "--data-dir=x=y"], "x=y"),
+        (["serve", "--data-dir"], None),
+        (["serve", "--data-directory", "x"], None),
+    ],
+)
+def test_what_a_server_was_told_of_its_folder(arguments: list[str], folder: str | None) -> None:
+    assert neighbours.data_dir_in(arguments) == folder
 
 
 def listed(data: Path) -> dict[str, dict[str, Any]]:

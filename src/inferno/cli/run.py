@@ -68,8 +68,9 @@ def run(
 ) -> int:
     """Ask a model, or chat with it.
 
-    Uses the server that runs on DATA_DIR; where none runs, starts one of its own and stops it
-    at the end. Ctrl-C stops the answer, at the server too.
+    Uses the server that runs on DATA_DIR, or, where no folder was named, the only one of this
+    user's that runs; where none runs, starts one of its own and stops it at the end. Ctrl-C stops
+    the answer, at the server too.
 
     In a chat, /clear forgets what was said, and /exit or Ctrl-D ends.
     """
@@ -145,12 +146,45 @@ def _piped() -> str | None:
     return sys.stdin.buffer.read().decode("utf-8", "replace")
 
 
+def _neighbour(chosen: Settings, api_key: str | None) -> Client | None:
+    """Return a client for the server that runs on another folder, where no folder was named.
+
+    Raises:
+        CommandFailed: several do; says where.
+    """
+    import os
+    import sys
+
+    import msgspec
+
+    from inferno.cli import discovery, neighbours
+    from inferno.settings import default_data_dir
+
+    if chosen.data_dir != default_data_dir(os.environ):
+        return None
+    folders = neighbours.folders()
+    if len(folders) > 1:
+        listed = ", ".join(map(str, folders))
+        raise CommandFailed(
+            f"servers run on {listed}; say which one is meant with --data-dir", exit_code=2
+        )
+    server = discovery.find(folders[0]) if folders else None
+    if server is None:
+        return None
+    sys.stderr.write(f"inferno: using the server on {folders[0]}\n")
+    return discovery.local_client(
+        msgspec.structs.replace(chosen, data_dir=folders[0]), server, api_key
+    )
+
+
 @contextmanager
 def _client(chosen: Settings, url: str | None, api_key: str | None) -> Iterator[Client]:
     """Yield a client for the server asked for, for the one that runs, or for one of our own."""
     from inferno.cli import discovery, spawn
 
     client = discovery.connect(chosen, url, api_key)
+    if client is None and url is None:
+        client = _neighbour(chosen, api_key)
     if client is not None:
         yield client
         return
