@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import secrets
+import uuid
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -98,6 +99,19 @@ class DataDir:
                 "encrypted with the old one is lost."
             )
         return secret
+
+    def registry_id(self) -> str:
+        """Return the id of the platform's entry in registries, made when it is first asked for.
+
+        It stays, so that a platform that starts again finds its entry rather than leave it behind.
+        """
+        path = self.path / "registry-id"
+        try:
+            return str(uuid.UUID(path.read_text("ascii").strip()))
+        except (OSError, ValueError):
+            made = str(uuid.uuid4())
+        write_private(path, made)
+        return made
 
     def credentials(self) -> dict[str, Any]:
         """Return what the first start left, or nothing where it is gone."""

@@ -28,19 +28,34 @@ Limit = Annotated[int, msgspec.Meta(ge=-1, le=2**53)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]  # 30 years: no timer can wait for ever
 
 
-SECRETS = frozenset({"api_key", "admin_password", "jwt_secret", "database_url", "redis_url"})
+SECRETS = frozenset(
+    {"api_key", "admin_password", "jwt_secret", "database_url", "redis_url", "register_token"}
+)
 """Settings that are never shown."""
 
-LISTS = frozenset({"trusted_proxies", "trusted_hosts", "cors_origins", "webhook_allow"})
+LISTS = frozenset(
+    {
+        "trusted_proxies",
+        "trusted_hosts",
+        "cors_origins",
+        "webhook_allow",
+        "register_tags",
+        "registry_probe_allow",
+    }
+)
 """Settings that are lists: separated by commas in the environment."""
+
+OBJECTS = frozenset({"register_metadata"})
+"""Settings that are tables in a TOML file, and JSON in the environment."""
 
 TABLES = frozenset({"models", "issuers"})
 """Settings that only a TOML file can hold."""
 
-NO_SETTINGS = frozenset({"INFERNO_CONFIG", "INFERNO_URL"})
-"""Variables of ours that are no settings: the TOML file, and where clients find the platform."""
+NO_SETTINGS = frozenset({"INFERNO_CONFIG", "INFERNO_URL", "INFERNO_REGISTRY_URL"})
+"""Variables of ours that are no settings: the TOML file, and where clients find the platform and
+a registry."""
 
-PATHS = ("data_dir", "models_dir", "tls_cert", "tls_key")
+PATHS = ("data_dir", "models_dir", "tls_cert", "tls_key", "register_token_file")
 """Settings that are paths; in a TOML file they are relative to the file."""
 
 SEED_VARIABLES = {
@@ -148,6 +163,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         max_registry_entries: inference servers that a caller who is no admin may register.
         registry_retention: how long an entry without a heartbeat is shown as expired,
             until it is removed.
+        registry_probe_interval: time between two looks at an entry's server; 0 for none.
+        registry_probe_timeout: how long a server may take to answer.
+        registry_probe_concurrency: servers that are looked at at once.
+        registry_probe_allow: networks and hosts (`*.example.com`) that are looked at, beside the
+            public internet.
+        register: control plane whose registry the platform announces itself in.
+        register_token: API key or token for it.
+        register_token_file: file with that; read anew for each call.
+        register_name: of the entry; default the machine's name and the port.
+        public_url: where clients reach the inference API; default `host` and port where others
+            can reach that.
+        register_tags: of the entry.
+        register_metadata: of the entry, beside what the platform says of itself.
+        register_ttl: how long the entry lives without a heartbeat.
         bundled_model: whether the bundled model is served.
         gpu_layers: engine default, see `ModelSettings`.
         context_size: engine default, see `ModelSettings`.
@@ -227,6 +256,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     registry_public_reads: bool = False
     max_registry_entries: NotNegative = 1000
     registry_retention: Seconds = 86_400.0
+    registry_probe_interval: Seconds = 0.0
+    registry_probe_timeout: Annotated[float, msgspec.Meta(gt=0, le=300)] = 5.0
+    registry_probe_concurrency: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 16
+    registry_probe_allow: list[str] = []
+    register: str | None = None
+    register_token: str | None = None
+    register_token_file: Path | None = None
+    register_name: str | None = None
+    public_url: str | None = None
+    register_tags: list[str] = []
+    register_metadata: dict[str, Any] = {}
+    register_ttl: Annotated[int, msgspec.Meta(ge=5, le=31 * 86_400)] = 60
     bundled_model: bool = True
     gpu_layers: Annotated[int, msgspec.Meta(ge=-1)] | None = None
     context_size: Positive | None = None
@@ -364,8 +405,17 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     values: dict[str, Any] = {name: text for name, text in names.items() if text != ""}
     for name in LISTS & values.keys():
         values[name] = [part.strip() for part in values[name].split(",") if part.strip()]
+    for name in OBJECTS & values.keys():
+        values[name] = _json(values[name], ENVIRONMENT_PREFIX + name.upper())
     _convert({"data_dir": "", **values}, "environment")
     return values
+
+
+def _json(text: str, variable: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ConfigurationError(f"environment: {variable} is not JSON: {error}") from None
 
 
 def _check_names(

@@ -88,6 +88,18 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "registry_public_reads": ("true", True),
     "max_registry_entries": ("7", 7),
     "registry_retention": ("60", 60.0),
+    "registry_probe_interval": ("61", 61.0),
+    "registry_probe_timeout": ("2", 2.0),
+    "registry_probe_concurrency": ("3", 3),
+    "registry_probe_allow": ("10.0.0.0/8", ["10.0.0.0/8"]),
+    "register": ("https://r.example", "https://r.example"),
+    "register_token": ("null", "null"),
+    "register_token_file": ("/token", Path("/token")),
+    "register_name": ("east", "east"),
+    "public_url": ("https://i.example", "https://i.example"),
+    "register_tags": ("NLP, LLM", ["NLP", "LLM"]),
+    "register_metadata": ('{"region": "east", "gpus": 2}', {"region": "east", "gpus": 2}),
+    "register_ttl": ("5", 5),
     "bundled_model": ("False", False),
     "gpu_layers": ("-1", -1),
     "context_size": ("8", 8),
@@ -230,6 +242,8 @@ class TestEverySetting:
 def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} = {_toml(one)}" for name, one in value.items()) + "}"
     if isinstance(value, list):
         return f"[{', '.join(_toml(entry) for entry in value)}]"
     return str(value) if isinstance(value, int | float) else f'"{value}"'

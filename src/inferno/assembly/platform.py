@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from inferno.assembly.announcing import announced
 from inferno.assembly.data_plane import data_plane
 from inferno.assembly.listening import open_doors
 from inferno.assembly.replicas import replicas, running
@@ -41,6 +42,7 @@ from inferno.tenancy.access import Access
 from inferno.tenancy.accounts import Accounts
 from inferno.tenancy.first_start import FirstCredentials, ensure_admin
 from inferno.version import __version__
+from inferno.web.listener import url_of
 from inferno.webhooks.deliverer import Deliverer, claim
 from inferno.webhooks.deliveries import Deliveries
 from inferno.webhooks.guard import Guard
@@ -127,8 +129,10 @@ async def platform(
             tasks.create_task(drain_at(stop, services))
             for listener in listeners:
                 await listener.answering.wait()
+            inference_url = url_of(sockets.inference, secure=settings.tls_cert is not None)
             try:
-                yield first
+                async with announced(settings, data_dir, services, inference_url):
+                    yield first
             finally:
                 stop.set()
 

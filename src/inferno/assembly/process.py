@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import ipaddress
 import json
 import os
 import signal
@@ -15,6 +14,7 @@ import structlog
 import uvloop
 
 from inferno import welcome
+from inferno.assembly import announcing
 from inferno.assembly.listening import certificate
 from inferno.assembly.platform import Sockets, platform
 from inferno.core.errors import ConfigurationError, InfernoError
@@ -22,6 +22,7 @@ from inferno.data_dir import DataDir, write_private
 from inferno.identity import passwords
 from inferno.settings import Settings
 from inferno.telemetry import logs, otlp
+from inferno.web.address import is_loopback
 from inferno.web.listener import bind, url_of
 from inferno.webhooks.guard import Guard
 
@@ -41,6 +42,8 @@ def serve(settings: Settings) -> int:
     refuse_unsafe(settings)
     certificate(settings)
     Guard.of(settings.webhook_allow)
+    Guard.of(settings.registry_probe_allow, setting="registry_probe_allow")
+    announcing.check(settings)
     otlp.sampling_of(settings.trace_sampling, os.environ)
     otlp.is_wanted(os.environ)
     logs.configure(format=settings.log_format, level=settings.log_level)
@@ -93,16 +96,6 @@ def refuse_unsafe(settings: Settings) -> None:
 
 
 MIN_KEY_LENGTH = 24
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach an address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 async def run(settings: Settings, data_dir: DataDir, sockets: Sockets) -> None:

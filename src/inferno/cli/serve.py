@@ -67,6 +67,26 @@ TLSKey = Annotated[
         "--tls-key", metavar="FILE", show_default=False, help="PEM file with the certificate's key."
     ),
 ]
+Register = Annotated[
+    str | None,
+    typer.Option(
+        "--register",
+        metavar="URL",
+        show_default=False,
+        help="Control plane of the platform in whose registry this one announces itself. The key "
+        "for it is INFERNO_REGISTER_TOKEN.",
+    ),
+]
+PublicUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--public-url",
+        metavar="URL",
+        show_default=False,
+        help="Where clients reach the inference API, as it is announced. Default: host and port, "
+        "where others can reach those.",
+    ),
+]
 LogLevel = Annotated[
     Literal["debug", "info", "warning", "error"] | None,
     typer.Option(
@@ -93,6 +113,8 @@ def serve(
     no_auth: NoAuth = False,
     tls_cert: TLSCert = None,
     tls_key: TLSKey = None,
+    register: Register = None,
+    public_url: PublicUrl = None,
     log_level: LogLevel = None,
     log_format: LogFormat = None,
 ) -> int:
@@ -114,6 +136,8 @@ def serve(
         "auth": False if no_auth else None,
         "tls_cert": tls_cert,
         "tls_key": tls_key,
+        "register": register,
+        "public_url": public_url,
         "log_level": log_level,
         "log_format": log_format,
     }

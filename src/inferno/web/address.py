@@ -25,6 +25,16 @@ def networks(texts: Sequence[str]) -> tuple[Network, ...]:
         raise ConfigurationError(f"trusted_proxies: {error}") from None
 
 
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def client_address(scope: Scope, trusted: Sequence[Network]) -> str:
     """Return the address of whoever sent a request.
 

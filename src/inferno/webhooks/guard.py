@@ -82,14 +82,16 @@ class Guard:
     Args:
         networks: opened by the operator, beside the public internet.
         hosts: names whose addresses are open, whatever they are; `*.example.com` for all below.
+        setting: with which the operator opens more.
     """
 
     networks: tuple[Network, ...] = ()
     hosts: tuple[str, ...] = ()
+    setting: str = "webhook_allow"
 
     @classmethod
-    def of(cls, allowed: Sequence[str]) -> Self:
-        """Return the guard that the setting `webhook_allow` describes.
+    def of(cls, allowed: Sequence[str], *, setting: str = "webhook_allow") -> Self:
+        """Return the guard that a setting describes.
 
         Raises:
             ConfigurationError: an entry is neither a network nor a host name.
@@ -103,9 +105,9 @@ class Guard:
                 continue
             except ValueError as error:
                 if not _HOST_NAME.fullmatch(text.removeprefix("*.")) or _is_numeric(text):
-                    raise ConfigurationError(f"webhook_allow: '{entry}': {error}") from None
+                    raise ConfigurationError(f"{setting}: '{entry}': {error}") from None
             hosts.append(text)
-        return cls(tuple(networks), tuple(hosts))
+        return cls(tuple(networks), tuple(hosts), setting)
 
     def permits(self, host: str, address: Address) -> bool:
         """Return whether a delivery to a host may connect to an address."""
@@ -150,13 +152,13 @@ def check_url(url: str, guard: Guard = STRICT, *, field: str = "webhook_url") ->
     if address is not None and not guard.permits(target.host, address):
         raise InvalidRequest(
             f"'{field}' leads to {address}, an address that is not public. The operator can open "
-            "it with the setting 'webhook_allow'.",
+            f"it with the setting '{guard.setting}'.",
             field=field,
         )
     if address is None and _is_local_name(target.host) and not _may_be_local(guard, target.host):
         raise InvalidRequest(
             f"'{field}' leads to this machine. The operator can open it with the setting "
-            "'webhook_allow'.",
+            f"'{guard.setting}'.",
             field=field,
         )
     opened = guard.knows(target.host) or (address is not None and not is_public(address))

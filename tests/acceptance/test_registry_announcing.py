@@ -1,0 +1,218 @@
+"""Platforms that announce themselves in another one's registry, and what happens to both."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import structlog
+
+from inferno.registry.announcing import Announcer, Pace
+from inferno.registry.entries import Document
+from inferno.registry.remote import RemoteRegistry
+from tests.acceptance.access import NO_MODEL, UNLIMITED, as_caller, make_caller
+from tests.acceptance.platform import MODEL, Platform, wait_until
+
+ID, NAME, URL = "inference_server_id", "inference_server_name", "inference_server_public_url"
+FACTS = "inference_server_metadata"
+PACE = Pace(look=0.02, first=0.02, longest=0.1, refused=0.05, withdraw=5)
+SECONDS = 20.0
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    folder = tmp_path_factory.mktemp("registry") / "data"
+    with Platform(folder, environment={**NO_MODEL, **UNLIMITED}) as platform:
+        yield platform
+
+
+def entries(platform: Platform) -> list[dict[str, Any]]:
+    """Return what a platform's registry has."""
+    with as_caller(platform, platform.api_key, management=True) as client:
+        return list(client.post("/inference_servers", json={}).raise_for_status().json()["data"])
+
+
+class Announced:
+    """An announcer of this process, and what it announces."""
+
+    def __init__(self, registry: RemoteRegistry, id_: str, **fields: Any) -> None:
+        self.entry: Document = {"ttl_seconds": 60, FACTS: {}, NAME: "", URL: "", **fields}
+        self.announcer = Announcer(registry, id_, self._describe, ttl=0.15, pace=PACE)
+
+    async def _describe(self) -> Document:
+        return dict(self.entry)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for what the announcer does beside us."""
+    async with asyncio.timeout(SECONDS):
+        while not await asyncio.to_thread(condition):  # noqa: ASYNC110 - the registry is elsewhere
+            await asyncio.sleep(0.02)
+
+
+def events(logs: list[Any]) -> list[str]:
+    """Return what was logged, by name."""
+    return [log["event"] for log in logs]
+
+
+@asynccontextmanager
+async def calling(platform: Platform, token: str) -> AsyncIterator[RemoteRegistry]:
+    """Give a registry as the holder of a token calls it."""
+    remote = RemoteRegistry(platform.management_url, lambda: token)
+    try:
+        yield remote
+    finally:
+        await remote.close()
+
+
+def one(platform: Platform, id_: str) -> dict[str, Any]:
+    """Return an entry, or nothing where there is none."""
+    return next((entry for entry in entries(platform) if entry[ID] == id_), {})
+
+
+async def test_an_entry_is_kept_true_comes_back_and_is_withdrawn(registry: Platform) -> None:
+    async with calling(registry, registry.api_key) as remote:
+        announced = Announced(remote, "kept")
+        async with announced.announcer.announcing():
+            await until(lambda: one(registry, "kept"))
+            announced.entry |= {FACTS: {"models": [{"id": "new"}]}}
+            await until(lambda: one(registry, "kept")[FACTS] == {"models": [{"id": "new"}]})
+            before = one(registry, "kept")["expires_at"]
+            await until(lambda: one(registry, "kept")["expires_at"] > before)
+            await remote.delete("kept")
+            await until(lambda: one(registry, "kept"))
+    assert one(registry, "kept") == {}
+
+
+async def test_a_restart_finds_its_entry(registry: Platform) -> None:
+    async with calling(registry, registry.api_key) as remote:
+        await remote.create({ID: "again", NAME: "again", "ttl_seconds": 60, FACTS: {"old": True}})
+        announced = Announced(remote, "again", **{NAME: "again", FACTS: {"old": False}})
+        async with announced.announcer.announcing():
+            await until(lambda: one(registry, "again")[FACTS] == {"old": False})
+            assert len([entry for entry in entries(registry) if entry[NAME] == "again"]) == 1
+    assert one(registry, "again") == {}
+
+
+async def test_a_name_that_is_anothers_is_told_once_and_waited_for(registry: Platform) -> None:
+    other, mine = (make_caller(registry, name).secret for name in ("other", "mine"))
+    async with calling(registry, other) as theirs, calling(registry, mine) as remote:
+        await theirs.create({ID: "theirs", NAME: "east"})
+        with structlog.testing.capture_logs() as logs:
+            async with Announced(remote, "ours", **{NAME: "east"}).announcer.announcing():
+                await until(lambda: "registry_refuses" in events(logs))
+                await asyncio.sleep(0.2)
+                assert one(registry, "ours") == {}
+                await theirs.delete("theirs")
+                await until(lambda: one(registry, "ours"))
+    (told,) = [log for log in logs if log["event"] == "registry_refuses"]
+    assert told["hint"] == "choose another register_name; it is tried again"
+    assert NAME in told["reason"]
+
+
+async def test_an_entry_of_somebody_else_is_never_touched(registry: Platform) -> None:
+    other, mine = (make_caller(registry, name).secret for name in ("owner", "taker"))
+    async with calling(registry, other) as theirs, calling(registry, mine) as remote:
+        await theirs.create({ID: "same-id", NAME: "same-id"})
+        with structlog.testing.capture_logs() as logs:
+            async with Announced(remote, "same-id", **{NAME: "mine"}).announcer.announcing():
+                await until(lambda: "registry_refuses" in events(logs))
+        assert one(registry, "same-id")[NAME] == "same-id"
+        await theirs.delete("same-id")
+
+
+async def test_a_registry_that_is_away_is_told_once_and_once_again(registry: Platform) -> None:
+    async with calling(registry, registry.api_key) as remote:
+        present, absent = remote.url, "http://127.0.0.1:1"
+        remote.url = absent
+        with structlog.testing.capture_logs() as logs:
+            async with Announced(remote, "flaky").announcer.announcing():
+                await until(lambda: logs)
+                await asyncio.sleep(0.2)  # it tries again, and says nothing
+                remote.url = present
+                await until(lambda: "registry_announced" in events(logs))
+                remote.url = absent
+                await until(lambda: events(logs).count("registry_lost") == 2)
+                await asyncio.sleep(0.2)
+                remote.url = present
+                await until(lambda: "registry_regained" in events(logs))
+    assert events(logs) == [
+        "registry_lost",
+        "registry_announced",
+        "registry_lost",
+        "registry_regained",
+        "registry_entry_withdrawn",
+    ]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_a_platform_from_its_first_start_to_its_end(
+    start: Callable[..., Platform], tmp_path: Path
+) -> None:
+    port = ("--management-port", str(free_port()))
+    registry = start(*port, environment={**NO_MODEL, **UNLIMITED}, data="registry")
+    token = tmp_path / "token"
+    token.write_text(f"{registry.api_key}\n")
+    settings = {
+        **UNLIMITED,
+        "INFERNO_REGISTER_TOKEN_FILE": str(token),
+        "INFERNO_REGISTER_NAME": "east",
+        "INFERNO_REGISTER_TTL": "5",
+        "INFERNO_REGISTER_METADATA": '{"region": "us-east-1"}',
+    }
+    where = ("--register", registry.management_url)
+    announcer = start(*where, environment=settings, data="announcer")
+    wait_until(lambda: entries(registry), SECONDS, "it is not announced", announcer.log_text)
+    (entry,) = entries(registry)
+    assert entry[NAME] == "east"
+    assert entry[URL] == announcer.url
+    assert entry["inference_server_urls"]["openai"] == f"{announcer.url}/v1"
+    assert httpx.get(f"{entry[URL]}/health", timeout=60).status_code == 200
+    assert entry[FACTS]["region"] == "us-east-1"
+    assert [model["id"] for model in entry[FACTS]["models"]] == [MODEL]
+    assert str(tmp_path) not in str(entry)
+
+    # What was told is kept, and goes on being kept alive.
+    registry.kill()
+    (registry.data_dir / "run.json").unlink()
+    registry.start()
+    (kept,) = entries(registry)
+    assert kept[ID] == entry[ID]
+
+    # Models come and go.
+    for call, loaded in (("load", True), ("unload", False)):
+        with announcer.http() as client:
+            client.post(f"/models/{MODEL}/{call}").raise_for_status()
+
+        def is_told(expected: bool = loaded) -> bool:
+            models = entries(registry)[0][FACTS]["models"]
+            return bool(models[0]["loaded"] is expected)
+
+        wait_until(is_told, SECONDS, f"{call} is not told", announcer.log_text)
+
+    # Nobody withdraws what was killed: it expires.
+    announcer.kill()
+    wait_until(lambda: entries(registry)[0]["state"] == "expired", SECONDS, "it did not expire")
+
+    # Without its folder it is a new platform; what it was does not stand in its way.
+    reborn = start(*where, environment=settings, data="reborn")
+    wait_until(
+        lambda: [one["state"] for one in entries(registry)] == ["active"],
+        SECONDS,
+        "it did not come back",
+        reborn.log_text,
+    )
+    assert entries(registry)[0][ID] != entry[ID]
+    assert reborn.stop() == 0
+    assert entries(registry) == []
