@@ -9,9 +9,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from inferno.client import AsyncClient, Client, ClientError, verify_webhook
+    from inferno.client import (
+        AsyncClient,
+        AsyncRegistry,
+        Client,
+        ClientError,
+        Registry,
+        verify_webhook,
+    )
 
-__all__ = ["AsyncClient", "Client", "ClientError", "verify_webhook"]
+__all__ = [
+    "AsyncClient",
+    "AsyncRegistry",
+    "Client",
+    "ClientError",
+    "Registry",
+    "verify_webhook",
+]
 
 
 def __getattr__(name: str) -> Any:

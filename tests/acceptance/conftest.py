@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.access import NO_MODEL, UNLIMITED
 from tests.acceptance.platform import Platform
 
 
@@ -14,6 +15,14 @@ from tests.acceptance.platform import Platform
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A platform with the bundled model, shared by tests that leave it as they found it."""
     with Platform(tmp_path_factory.mktemp("platform") / "data") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """A platform without models or limits, shared by tests that only use its registry."""
+    folder = tmp_path_factory.mktemp("directory") / "data"
+    with Platform(folder, environment={**NO_MODEL, **UNLIMITED}) as running:
         yield running
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -159,6 +160,13 @@ class Platform:
                 self.stop()
             else:
                 self.kill()
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on, for a platform that has to come back to it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def is_alive(process: psutil.Process) -> bool:

@@ -34,7 +34,11 @@ PROGRAMS = list(programs())
 def test_programs(platform: Platform, tmp_path: Path, section: str, program: str) -> None:
     script = tmp_path / "program.py"
     script.write_text(program)
-    environment = {"INFERNO_URL": platform.url, "INFERNO_API_KEY": platform.api_key}
+    environment = {
+        "INFERNO_URL": platform.url,
+        "INFERNO_REGISTRY_URL": platform.management_url,
+        "INFERNO_API_KEY": platform.api_key,
+    }
     ran = subprocess.run(
         [sys.executable, "-W", "error", str(script)],
         env={**clean_environment(), **environment},

@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 import structlog
 
 from inferno.registry.announcing import Announcer, Pace
 from inferno.registry.entries import Document
 from inferno.registry.remote import RemoteRegistry
 from tests.acceptance.access import NO_MODEL, UNLIMITED, as_caller, make_caller
-from tests.acceptance.platform import MODEL, Platform, wait_until
+from tests.acceptance.platform import MODEL, Platform, free_port, wait_until
 
 ID, NAME, URL = "inference_server_id", "inference_server_name", "inference_server_public_url"
 FACTS = "inference_server_metadata"
 PACE = Pace(look=0.02, first=0.02, longest=0.1, refused=0.05, withdraw=5)
 SECONDS = 20.0
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    folder = tmp_path_factory.mktemp("registry") / "data"
-    with Platform(folder, environment={**NO_MODEL, **UNLIMITED}) as platform:
-        yield platform
 
 
 def entries(platform: Platform) -> list[dict[str, Any]]:
@@ -76,59 +67,59 @@ def one(platform: Platform, id_: str) -> dict[str, Any]:
     return next((entry for entry in entries(platform) if entry[ID] == id_), {})
 
 
-async def test_an_entry_is_kept_true_comes_back_and_is_withdrawn(registry: Platform) -> None:
-    async with calling(registry, registry.api_key) as remote:
+async def test_an_entry_is_kept_true_comes_back_and_is_withdrawn(directory: Platform) -> None:
+    async with calling(directory, directory.api_key) as remote:
         announced = Announced(remote, "kept")
         async with announced.announcer.announcing():
-            await until(lambda: one(registry, "kept"))
+            await until(lambda: one(directory, "kept"))
             announced.entry |= {FACTS: {"models": [{"id": "new"}]}}
-            await until(lambda: one(registry, "kept")[FACTS] == {"models": [{"id": "new"}]})
-            before = one(registry, "kept")["expires_at"]
-            await until(lambda: one(registry, "kept")["expires_at"] > before)
+            await until(lambda: one(directory, "kept")[FACTS] == {"models": [{"id": "new"}]})
+            before = one(directory, "kept")["expires_at"]
+            await until(lambda: one(directory, "kept")["expires_at"] > before)
             await remote.delete("kept")
-            await until(lambda: one(registry, "kept"))
-    assert one(registry, "kept") == {}
+            await until(lambda: one(directory, "kept"))
+    assert one(directory, "kept") == {}
 
 
-async def test_a_restart_finds_its_entry(registry: Platform) -> None:
-    async with calling(registry, registry.api_key) as remote:
+async def test_a_restart_finds_its_entry(directory: Platform) -> None:
+    async with calling(directory, directory.api_key) as remote:
         await remote.create({ID: "again", NAME: "again", "ttl_seconds": 60, FACTS: {"old": True}})
         announced = Announced(remote, "again", **{NAME: "again", FACTS: {"old": False}})
         async with announced.announcer.announcing():
-            await until(lambda: one(registry, "again")[FACTS] == {"old": False})
-            assert len([entry for entry in entries(registry) if entry[NAME] == "again"]) == 1
-    assert one(registry, "again") == {}
+            await until(lambda: one(directory, "again")[FACTS] == {"old": False})
+            assert len([entry for entry in entries(directory) if entry[NAME] == "again"]) == 1
+    assert one(directory, "again") == {}
 
 
-async def test_a_name_that_is_anothers_is_told_once_and_waited_for(registry: Platform) -> None:
-    other, mine = (make_caller(registry, name).secret for name in ("other", "mine"))
-    async with calling(registry, other) as theirs, calling(registry, mine) as remote:
+async def test_a_name_that_is_anothers_is_told_once_and_waited_for(directory: Platform) -> None:
+    other, mine = (make_caller(directory, name).secret for name in ("other", "mine"))
+    async with calling(directory, other) as theirs, calling(directory, mine) as remote:
         await theirs.create({ID: "theirs", NAME: "east"})
         with structlog.testing.capture_logs() as logs:
             async with Announced(remote, "ours", **{NAME: "east"}).announcer.announcing():
                 await until(lambda: "registry_refuses" in events(logs))
                 await asyncio.sleep(0.2)
-                assert one(registry, "ours") == {}
+                assert one(directory, "ours") == {}
                 await theirs.delete("theirs")
-                await until(lambda: one(registry, "ours"))
+                await until(lambda: one(directory, "ours"))
     (told,) = [log for log in logs if log["event"] == "registry_refuses"]
     assert told["hint"] == "choose another register_name; it is tried again"
     assert NAME in told["reason"]
 
 
-async def test_an_entry_of_somebody_else_is_never_touched(registry: Platform) -> None:
-    other, mine = (make_caller(registry, name).secret for name in ("owner", "taker"))
-    async with calling(registry, other) as theirs, calling(registry, mine) as remote:
+async def test_an_entry_of_somebody_else_is_never_touched(directory: Platform) -> None:
+    other, mine = (make_caller(directory, name).secret for name in ("owner", "taker"))
+    async with calling(directory, other) as theirs, calling(directory, mine) as remote:
         await theirs.create({ID: "same-id", NAME: "same-id"})
         with structlog.testing.capture_logs() as logs:
             async with Announced(remote, "same-id", **{NAME: "mine"}).announcer.announcing():
                 await until(lambda: "registry_refuses" in events(logs))
-        assert one(registry, "same-id")[NAME] == "same-id"
+        assert one(directory, "same-id")[NAME] == "same-id"
         await theirs.delete("same-id")
 
 
-async def test_a_registry_that_is_away_is_told_once_and_once_again(registry: Platform) -> None:
-    async with calling(registry, registry.api_key) as remote:
+async def test_a_registry_that_is_away_is_told_once_and_once_again(directory: Platform) -> None:
+    async with calling(directory, directory.api_key) as remote:
         present, absent = remote.url, "http://127.0.0.1:1"
         remote.url = absent
         with structlog.testing.capture_logs() as logs:
@@ -149,12 +140,6 @@ async def test_a_registry_that_is_away_is_told_once_and_once_again(registry: Pla
         "registry_regained",
         "registry_entry_withdrawn",
     ]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_a_platform_from_its_first_start_to_its_end(

@@ -70,6 +70,17 @@ class Client:
         with self._sent("GET", path, None, {"Accept": accept}) as response:
             yield response
 
+    def within(self, seconds: float) -> Client:
+        """Return a client that waits so long, at most, between two parts of an answer."""
+        return Client(self.url, self._api_key, seconds)
+
+    @contextmanager
+    def stream(self, path: str, headers: Mapping[str, str]) -> Iterator[Iterator[tuple[str, str]]]:
+        """GET an event stream and yield id and data of its events, until it ends."""
+        asked = {"Accept": "text/event-stream", **headers}
+        with self._response("GET", path, None, asked) as response:
+            yield _events_with_ids(response)
+
     @contextmanager
     def events(self, path: str, body: Any) -> Iterator[Iterator[Any]]:
         """POST and yield the JSON values of the event stream, up to `[DONE]`.
@@ -164,6 +175,20 @@ def _events(response: http.client.HTTPResponse) -> Iterator[Any]:
             return
         yield _event(text)
     raise http.client.IncompleteRead(b"")
+
+
+def _events_with_ids(response: http.client.HTTPResponse) -> Iterator[tuple[str, str]]:
+    """Yield id and data of each event; one of an id alone has no data."""
+    id_, data = "", list[str]()
+    for raw in response:
+        name, _, value = raw.decode("utf-8", "replace").rstrip("\r\n").partition(":")
+        if name == "id":
+            id_ = value.removeprefix(" ")
+        elif name == "data":
+            data.append(value.removeprefix(" "))
+        elif not name and not value and (id_ or data):  # an empty line ends an event
+            yield id_, "\n".join(data)
+            id_, data = "", []
 
 
 def _event(text: str) -> Any:

@@ -215,6 +215,44 @@ def delete(
     print(f"Deleted {server}.")
 
 
+@app.command()
+def watch(
+    wanted: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[FILTER]",
+            show_default=False,
+            help="Only changes of servers that match; as for `inferno registry query`.",
+        ),
+    ] = None,
+    since: Annotated[
+        int | None,
+        typer.Option(
+            "--since",
+            metavar="VERSION",
+            min=0,
+            show_default=False,
+            help="Begin behind that change. Default: now.",
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print each change as a line of JSON, for programs.")
+    ] = False,
+    data_dir: DataDir = None,
+    url: ControlUrl = None,
+    api_key: ApiKey = None,
+) -> int:
+    """Show changes as they happen, until Ctrl-C.
+
+    A connection that breaks is made again, and no change is left out.
+    """
+    from inferno.cli.registry_watch import Watch
+
+    filter_ = None if wanted is None else _document(wanted, "FILTER")
+    client = _client(data_dir, url, api_key)
+    return Watch(client, filter_, since, as_json=as_json).run()
+
+
 def _client(data_dir: Path | None, url: str | None, api_key: str | None) -> Client:
     from inferno import settings
     from inferno.cli import discovery
@@ -251,11 +289,11 @@ def _sort_field(name: str) -> tuple[str, int]:
 
 def _document(text: str, name: str) -> Any:
     """Return the JSON that an argument, a file or standard input holds."""
-    if text == "-":
-        text = sys.stdin.read()
-    elif text.startswith("@"):
-        text = Path(text[1:]).read_text("utf-8")
     try:
+        if text == "-":
+            text = sys.stdin.read()
+        elif text.startswith("@"):
+            text = Path(text[1:]).read_text("utf-8")
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise CommandFailed(f"{name} is not JSON: {error}", exit_code=2) from None
@@ -280,23 +318,17 @@ def _path(server: str) -> str:
 
 def _show(entries: list[dict[str, Any]], *, as_json: bool) -> None:
     from inferno.cli.output import print_json, print_table
+    from inferno.cli.registry_watch import row
 
     if as_json:
         print_json(entries)
         return
     columns = ("ID", "NAME", "STATE", "TAGS", "URL", "REGISTERED")
-    print_table(columns, [_row(one) for one in entries])
+    print_table(columns, [_row(*row(one), one) for one in entries])
 
 
-def _row(one: dict[str, Any]) -> tuple[str, ...]:
-    return (
-        one["inference_server_id"],
-        one["inference_server_name"],
-        one["state"],
-        ", ".join(one["inference_server_tags"]),
-        one["inference_server_public_url"],
-        one["registered_at"],
-    )
+def _row(id_: str, name: str, state: str, url: str, one: dict[str, Any]) -> tuple[str, ...]:
+    return id_, name, state, ", ".join(one["inference_server_tags"]), url, one["registered_at"]
 
 
 def _label(name: str) -> str:

@@ -1,9 +1,11 @@
 """The Python client of the inference API: `from inferno import Client, AsyncClient`.
 
+`Registry` and `AsyncRegistry` are clients of a registry of inference servers.
 It knows the API and nothing of the server behind it. `calls` and the modules beside it describe
 what can be asked; `blocking` and `asynchronous` ask it.
 """
 
+from inferno.client.async_registries import AsyncRegistry
 from inferno.client.async_sockets import AsyncSocket, AsyncSocketInference
 from inferno.client.asynchronous import AsyncClient, AsyncStream
 from inferno.client.blocking import Client, Stream
@@ -28,6 +30,8 @@ from inferno.client.errors import (
     UnknownModel,
     WebhookRefused,
 )
+from inferno.client.registries import Registry
+from inferno.client.registry_calls import InferenceServer, ServerChange
 from inferno.client.retries import Retries
 from inferno.client.sockets import Socket, SocketInference
 from inferno.client.webhooks import WebhookEvent, verify_webhook
@@ -35,6 +39,7 @@ from inferno.client.webhooks import WebhookEvent, verify_webhook
 __all__ = [
     "ApiError",
     "AsyncClient",
+    "AsyncRegistry",
     "AsyncSocket",
     "AsyncSocketInference",
     "AsyncStream",
@@ -44,6 +49,7 @@ __all__ = [
     "ConnectionFailed",
     "ContextTooLong",
     "InferenceError",
+    "InferenceServer",
     "InvalidCall",
     "ModelUnavailable",
     "NoAnswerInTime",
@@ -51,8 +57,10 @@ __all__ = [
     "NotAuthenticated",
     "NotThere",
     "RateLimited",
+    "Registry",
     "Retries",
     "ServerBusy",
+    "ServerChange",
     "ServerFailed",
     "Socket",
     "SocketInference",

@@ -262,58 +262,18 @@ class AsyncAudit(AsyncGroup):
     verify = method(access.verify_audit)
 
 
-class AsyncClient:
-    """A client of one platform, for one event loop; tasks may share it.
+class AsyncCaller:
+    """What makes calls, for `async with`; tasks of one event loop may share it.
 
     Args:
-        url: base of the inference API; default `INFERNO_URL`, else `http://localhost:8080`.
-        api_key: an API key or a token; default `INFERNO_API_KEY`.
-        timeout: seconds between two parts of an answer; a model may have to be loaded first.
+        settings: where it connects, and as whom.
         retries: when calls are sent again.
-        tls: how servers prove who they are; None for the usual authorities.
-
-    Raises:
-        ValueError: the URL is none.
     """
 
-    health = method(service.health)
-    live = method(service.live)
-    ready = method(service.ready)
-    metrics = method(service.metrics)
-    metrics_json = method(service.metrics_json)
-    metrics_snapshot = method(service.metrics_snapshot)
-    custom_metric = method(service.custom_metric)
-    delete_custom_metric = method(service.delete_custom_metric)
-    traces = method(service.traces)
-    inference = method(native.inference)
-    stream = streamed(native.stream)
-    embeddings = method(native.embeddings)
-    chat = method(openai.chat)
-    stream_chat = streamed(openai.stream_chat)
-    completions = method(openai.completions)
-    stream_completions = streamed(openai.stream_completions)
-
-    def __init__(
-        self,
-        url: str | None = None,
-        *,
-        api_key: str | None = None,
-        timeout: float = TIMEOUT,
-        retries: Retries = Retries(),  # noqa: B008 - frozen
-        tls: ssl.SSLContext | None = None,
-    ) -> None:
-        self._settings = Settings.of(url, api_key, timeout, tls)
+    def __init__(self, settings: Settings, retries: Retries) -> None:
+        self._settings = settings
         self._retries = retries
-        self._http = httpx2.AsyncClient(**self._settings.http_options)
-        self.models = AsyncModels(self)
-        self.batches = AsyncBatches(self)
-        self.webhooks = AsyncWebhooks(self)
-        self.auth = AsyncAuth(self)
-        self.audit = AsyncAudit(self)
-
-    def connect(self) -> AsyncSocket:
-        """Open a WebSocket, on which many inferences can run at once; use it in an `async with`."""
-        return AsyncSocket(self._settings)
+        self._http = httpx2.AsyncClient(**settings.http_options)
 
     async def perform(self, call: Call[T]) -> T:
         """Make a call and return its result.
@@ -366,3 +326,55 @@ class AsyncClient:
         trace: TracebackType | None,
     ) -> None:
         await self.close()
+
+
+class AsyncClient(AsyncCaller):
+    """A client of one platform, for one event loop; tasks may share it.
+
+    Args:
+        url: base of the inference API; default `INFERNO_URL`, else `http://localhost:8080`.
+        api_key: an API key or a token; default `INFERNO_API_KEY`.
+        timeout: seconds between two parts of an answer; a model may have to be loaded first.
+        retries: when calls are sent again.
+        tls: how servers prove who they are; None for the usual authorities.
+
+    Raises:
+        ValueError: the URL is none.
+    """
+
+    health = method(service.health)
+    live = method(service.live)
+    ready = method(service.ready)
+    metrics = method(service.metrics)
+    metrics_json = method(service.metrics_json)
+    metrics_snapshot = method(service.metrics_snapshot)
+    custom_metric = method(service.custom_metric)
+    delete_custom_metric = method(service.delete_custom_metric)
+    traces = method(service.traces)
+    inference = method(native.inference)
+    stream = streamed(native.stream)
+    embeddings = method(native.embeddings)
+    chat = method(openai.chat)
+    stream_chat = streamed(openai.stream_chat)
+    completions = method(openai.completions)
+    stream_completions = streamed(openai.stream_completions)
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        api_key: str | None = None,
+        timeout: float = TIMEOUT,
+        retries: Retries = Retries(),  # noqa: B008 - frozen
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        super().__init__(Settings.of(url, api_key, timeout, tls), retries)
+        self.models = AsyncModels(self)
+        self.batches = AsyncBatches(self)
+        self.webhooks = AsyncWebhooks(self)
+        self.auth = AsyncAuth(self)
+        self.audit = AsyncAudit(self)
+
+    def connect(self) -> AsyncSocket:
+        """Open a WebSocket, on which many inferences can run at once; use it in an `async with`."""
+        return AsyncSocket(self._settings)

@@ -58,17 +58,32 @@ class Settings:
 
     @classmethod
     def of(
-        cls, url: str | None, api_key: str | None, timeout: float, tls: ssl.SSLContext | None
+        cls,
+        url: str | None,
+        api_key: str | None,
+        timeout: float,
+        tls: ssl.SSLContext | None,
+        *,
+        variable: str = "INFERNO_URL",
+        default: str = DEFAULT_URL,
     ) -> Settings:
         """Return settings; what is not given comes from the environment.
+
+        Args:
+            url: of what is called.
+            api_key: an API key or token.
+            timeout: seconds between two parts of an answer.
+            tls: how servers prove who they are.
+            variable: of the environment, that has the URL where none is given.
+            default: where that has none either.
 
         Raises:
             ValueError: the URL is none.
         """
-        url = url or os.environ.get("INFERNO_URL") or DEFAULT_URL
+        url = url or os.environ.get(variable) or default
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"{url!r} is not a URL like {DEFAULT_URL}.")
+            raise ValueError(f"{url!r} is not a URL like {default}.")
         if parts.username is not None or parts.query or parts.fragment:
             raise ValueError("The URL of a platform has no user, query or fragment.")
         api_key = api_key or os.environ.get("INFERNO_API_KEY") or None

@@ -8,7 +8,7 @@
     └── ApiError                    the platform refused, and says why
         ├── InvalidCall             INVALID_REQUEST
         │   ├── ContextTooLong      CONTEXT_LENGTH_EXCEEDED
-        │   ├── NotThere            404: nothing there, or nothing that the caller may see
+        │   ├── NotThere            404, 410: nothing there, or nothing that the caller may see
         │   │   └── UnknownModel    MODEL_NOT_FOUND; lists the models there are
         │   └── Conflicting         409: it exists already, or was changed meanwhile
         ├── NotAuthenticated        AUTHENTICATION_FAILED
@@ -179,6 +179,7 @@ _BY_STATUS: dict[int, type[ApiError]] = {
     404: NotThere,
     405: InvalidCall,
     409: Conflicting,
+    410: NotThere,
     413: InvalidCall,
     429: RateLimited,
     503: ServerBusy,
@@ -229,13 +230,15 @@ def error_of(status: int, headers: Mapping[str, str], body: bytes) -> ApiError:
 
 
 def error_in(content: Any, *, status: int | None = None) -> ApiError | None:
-    """Return the error that a JSON value carries in either envelope, or None.
+    """Return the error that a JSON value carries in any of the envelopes, or None.
 
     Args:
         content: an answer's body, an event of a stream, or `{"error": …}` made of a message.
         status: HTTP status, where there is one.
     """
     error = content.get("error") if isinstance(content, dict) else None
+    if isinstance(error, str) and content.get("success") is False:  # a registry's
+        error = {"message": error, "details": content.get("details")}
     if not isinstance(error, dict) or not isinstance(error.get("message"), str):
         return None
     code, details = _code_of(error), error.get("details")

@@ -61,7 +61,7 @@ class Watcher:
 
     async def _stream(self, exchange: Exchange, filter_: Filter, position: int) -> None:
         began = spoke = time.monotonic()
-        await exchange.write(b": watching\n\n")
+        await exchange.write(_position_event(b"watching", position))
         while not self._stopping.is_set() and time.monotonic() - began < LONGEST:
             rows = await self._after(position)
             for row in rows:
@@ -74,7 +74,7 @@ class Watcher:
             if len(rows) == AT_ONCE:
                 continue
             if time.monotonic() - spoke > COMMENT_EVERY:
-                await exchange.write(b": still here\n\n")
+                await exchange.write(_position_event(b"still here", position))
                 spoke = time.monotonic()
             await self._pause()
 
@@ -104,6 +104,14 @@ class Watcher:
         query = query.where(columns.version > position).order_by(columns.version).limit(AT_ONCE)
         async with self._database.read() as connection:
             return list((await connection.execute(query)).all())
+
+
+def _position_event(comment: bytes, position: int) -> bytes:
+    """Return an event of an id alone: it is no change, but a client that comes back names it.
+
+    So it goes on where it was, though it may have seen nothing that matches its filter.
+    """
+    return b": %s\nid: %d\n\n" % (comment, position)
 
 
 def change_for(filter_: Filter, before: str | None, after: str | None) -> dict[str, Any] | None:
