@@ -205,19 +205,39 @@ def test_reads_can_be_public_and_writes_cannot(start: Callable[..., Platform]) -
         assert stranger.get("/inference_server/a", headers=wrong).status_code == 401
 
 
-def test_an_entry_expires_without_heartbeat(start: Callable[..., Platform]) -> None:
-    platform = start(environment={**NO_MODEL, **UNLIMITED, "INFERNO_REGISTRY_RETENTION": "1"})
+def test_an_entry_expires_without_heartbeat_however_healthy(
+    start: Callable[..., Platform],
+) -> None:
+    settings = {
+        "INFERNO_REGISTRY_RETENTION": "1",
+        "INFERNO_REGISTRY_PROBE_INTERVAL": "0.2",
+        "INFERNO_REGISTRY_PROBE_ALLOW": "127.0.0.0/8",
+    }
+    platform = start(environment={**NO_MODEL, **UNLIMITED, **settings})
     with admin(platform) as client:
-        entry = {"inference_server_id": "a", "ttl_seconds": 5}
+        entry = {
+            "inference_server_id": "a",
+            "inference_server_public_url": platform.url,
+            "ttl_seconds": 5,
+        }
         assert client.post("/inference_server", json=entry).status_code == 201
+
+        def healthy() -> list[Any]:
+            wanted = {"health.state": "healthy", "state": "active"}
+            return list(client.post("/inference_servers", json=wanted).json()["data"])
+
+        wait_until(healthy, 60, "nobody looked")
         beat = client.post("/inference_server/a/heartbeat").json()["data"]
         assert beat["state"] == "active"
+        assert healthy()
         states: set[str] = set()
 
         def is_gone() -> bool:
             answer = client.get("/inference_server/a")
             if answer.status_code == 200:
-                states.add(answer.json()["data"]["state"])
+                shown = answer.json()["data"]
+                states.add(shown["state"])
+                assert shown["state"] == "active" or "health" not in shown
             return answer.status_code == 404
 
         wait_until(is_gone, 60, "the entry stayed")

@@ -77,7 +77,7 @@ def test_a_receiver_that_is_down_is_tried_again(impatient: Platform) -> None:
         webhook = subscribe(impatient, receiver.url())
     id_ = send_test(impatient, webhook)
     shown = tried(impatient, id_)
-    assert shown["last_error"] == "The receiver cannot be connected to."
+    assert shown["last_error"] == "No connection could be made."
     with Receiver(port=port) as receiver:
         settled(impatient, id_, "delivered")
         assert receiver.received[0].id == id_

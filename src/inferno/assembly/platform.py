@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import secrets
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -23,11 +25,14 @@ from inferno.core.resources import DEFAULT_NAMESPACE
 from inferno.data_dir import DataDir
 from inferno.gateway.quotas import QuotaBook
 from inferno.registry.app import RegistryApi
-from inferno.registry.catalog import Catalog
+from inferno.registry.catalog import Catalog, present
 from inferno.registry.expiry import Expiry
 from inferno.registry.finding import Finder
 from inferno.registry.observing import Observer
+from inferno.registry.probing import PAGE as PROBED_AT_ONCE
+from inferno.registry.probing import HealthProber
 from inferno.registry.quotas import QuotaApi
+from inferno.registry.turn import Turn
 from inferno.registry.watching import Watcher
 from inferno.runtimes.local import LocalRuntime
 from inferno.server.operation import Services
@@ -163,7 +168,7 @@ async def registry(
 ) -> AsyncIterator[RegistryApi]:
     """Wire the registry of inference servers.
 
-    While the block runs, entries expire, and pools take their endpoints from it.
+    While the block runs, entries live and expire, and pools take their endpoints from it.
     """
     catalog = Catalog(database, most=settings.max_registry_entries)
     public = settings.registry_public_reads
@@ -171,10 +176,29 @@ async def registry(
     pools = RegistryPoolController(store, Observer(database, finder, auth=settings.auth))
     async with (
         Expiry(catalog, retention=settings.registry_retention).watching(),
+        health_prober(settings, database, catalog).probing(),
         running(pools.run),
     ):
         watcher = Watcher(database, stop)
         yield RegistryApi(catalog, finder, watcher, access, public_reads=public)
+
+
+def health_prober(settings: Settings, database: Database, catalog: Catalog) -> HealthProber:
+    """Return what looks at the servers that are registered."""
+    guard = Guard.of(settings.registry_probe_allow, setting="registry_probe_allow")
+    timeout, concurrency = settings.registry_probe_timeout, settings.registry_probe_concurrency
+    # Between two takings of the turn lies one page of entries, whose servers may all be slow.
+    seconds = 30 + timeout * (1 + PROBED_AT_ONCE / concurrency)
+    holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+    return HealthProber(
+        database,
+        catalog,
+        # Its refusals are in the entries; a line in the log for each round would be too many.
+        Sender(guard, timeout=timeout, on_refusal=lambda host, address: None),
+        Turn(database, "registry-probing", holder, seconds=seconds, clock=present),
+        interval=settings.registry_probe_interval,
+        concurrency=concurrency,
+    )
 
 
 async def drain_at(stop: asyncio.Event, services: Services) -> None:

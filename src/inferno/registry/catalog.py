@@ -6,7 +6,7 @@ order of changes is the order of commits. A heartbeat takes no turn: it locks it
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,7 +33,10 @@ from inferno.registry.entries import (
     UPDATED,
     URL,
     Document,
+    Finding,
     changed_entry,
+    examined,
+    expired,
     new_entry,
     refreshed,
     same,
@@ -214,12 +217,34 @@ class Catalog:
                     await _remove(connection, row.seq)
                     await _note(connection, version, before, None, now)
                 else:
-                    entry = {**before, STATE: EXPIRED}
+                    entry = expired(before)
                     await _rewrite(connection, row.seq, before, entry)
                     await _note(connection, version, before, entry, now)
                 version = await _take_turn(connection)
             await self._database.announce(connection, CHANNEL)
         return len(rows)
+
+    async def note_health(self, findings: Sequence[Finding]) -> int:
+        """Keep what was found of entries' servers, where it is news, and return of how many."""
+        now, noted = self._clock(), 0
+        columns = registry_entries.c
+        async with self._database.transaction() as connection:
+            version = await _take_turn(connection)
+            for finding in findings:
+                query = sa.select(columns.seq, columns.document).where(columns.id == finding.id)
+                row = (await connection.execute(query.with_for_update())).first()
+                if row is None:
+                    continue
+                before = decoded(row.document)
+                entry = examined(before, finding, now)
+                if same(before, entry):
+                    continue
+                await _rewrite(connection, row.seq, before, entry)
+                await _note(connection, version, before, entry, now)
+                version = await _take_turn(connection)
+                noted += 1
+            await self._database.announce(connection, CHANNEL)
+        return noted
 
     @asynccontextmanager
     async def _writing(self) -> AsyncIterator[tuple[AsyncConnection, int]]:

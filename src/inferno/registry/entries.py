@@ -1,7 +1,7 @@
 """What an entry is: the fields of seed 000's `InferenceServer`, and what the registry adds. Pure.
 
-The registry itself keeps `registered_at`, `updated_at`, `state` and `expires_at`; nobody else may
-set them. All else is its owner's, who may change everything but the id.
+The registry itself keeps `registered_at`, `updated_at`, `state`, `expires_at` and `health`; nobody
+else may set them. All else is its owner's, who may change everything but the id.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,12 +28,15 @@ TAGS = "inference_server_tags"
 URL = "inference_server_public_url"
 URLS = "inference_server_urls"
 TTL = "ttl_seconds"
+HEALTH_CHECK = "health_check"
 REGISTERED, UPDATED, STATE, EXPIRES = "registered_at", "updated_at", "state", "expires_at"
+HEALTH = "health"
 
-KEPT = (REGISTERED, UPDATED, STATE, EXPIRES)
+KEPT = (REGISTERED, UPDATED, STATE, EXPIRES, HEALTH)
 """What the registry sets."""
 
 ACTIVE, EXPIRED = "active", "expired"
+HEALTHY, UNHEALTHY, UNKNOWN = "healthy", "unhealthy", "unknown"
 
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 32
@@ -41,6 +45,9 @@ MAX_TAGS = 256
 MIN_TTL, MAX_TTL = 5, 31 * 86_400
 _INT64 = 2**63
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
+_PATH = re.compile(r"/[!-\[\]-~]{0,511}")
+"""Printable ASCII, which is what a request can have, without a backslash."""
+
 _SCHEMES = frozenset({"http", "https", "ws", "wss", "grpc", "grpcs"})
 
 
@@ -104,6 +111,8 @@ def changed_entry(before: Mapping[str, Any], after: Document, now: datetime) -> 
     if same(before, after):
         return dict(before)
     check(after)
+    if before[URL] != after[URL] or not same(before.get(HEALTH_CHECK), after.get(HEALTH_CHECK)):
+        after = _unexamined(after)  # what was found there says nothing of what is here
     if before.get(TTL) != after.get(TTL):
         after = refreshed(after, now)
     return {**after, UPDATED: text_of(now)}
@@ -117,6 +126,46 @@ def refreshed(entry: Document, now: datetime) -> Document:
     if isinstance(ttl, int) and not isinstance(ttl, bool) and 0 < ttl <= MAX_TTL:
         fresh[EXPIRES] = text_of(now + timedelta(seconds=ttl))
     return fresh
+
+
+def expired(entry: Document) -> Document:
+    """Return an entry whose time is over; nobody looks at its server any more."""
+    return {**_unexamined(entry), STATE: EXPIRED}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a look at an entry's server has shown.
+
+    Args:
+        id: of the entry.
+        url: that was looked at; the entry may have another by now.
+        state: healthy, unhealthy or unknown; None where nobody looks any more.
+        reason: for people; empty where it is healthy.
+    """
+
+    id: str
+    url: str
+    state: str | None
+    reason: str = ""
+
+
+def examined(entry: Document, finding: Finding, now: datetime) -> Document:
+    """Return an entry with what was found of its server; itself where that is known already."""
+    if entry[STATE] != ACTIVE or entry[URL] != finding.url:
+        return entry
+    if finding.state is None:
+        return _unexamined(entry)
+    if entry.get(HEALTH, {}).get("state") == finding.state:
+        return entry
+    health = {"state": finding.state, "since": text_of(now)}
+    if finding.reason:
+        health["reason"] = finding.reason
+    return {**entry, HEALTH: health}
+
+
+def _unexamined(entry: Document) -> Document:
+    return {name: value for name, value in entry.items() if name != HEALTH}
 
 
 def same(one: Any, other: Any) -> bool:
@@ -215,6 +264,16 @@ def _check_ttl(field: str, value: Any) -> None:
         raise _wrong(field, f"a whole number of seconds from {MIN_TTL} to {MAX_TTL}")
 
 
+def _check_health_check(field: str, value: Any) -> None:
+    if not isinstance(value, dict) or not value.keys() <= {"enabled", "path"}:
+        raise _wrong(field, "an object with 'enabled' or 'path'")
+    if not isinstance(value.get("enabled", True), bool):
+        raise _wrong(f"{field}.enabled", "true or false")
+    path = value.get("path", "/")
+    if not isinstance(path, str) or not _PATH.fullmatch(path):
+        raise _wrong(f"{field}.path", "a path such as /healthz, of at most 512 characters")
+
+
 def _is_line(text: str) -> bool:
     return not any(character < " " or character == "\x7f" for character in text)
 
@@ -227,6 +286,7 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     URL: _check_url,
     URLS: _check_urls,
     TTL: _check_ttl,
+    HEALTH_CHECK: _check_health_check,
 }
 
 

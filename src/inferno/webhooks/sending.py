@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -43,12 +43,14 @@ class Answer:
         error: what went wrong, for whoever set the webhook up; empty where nothing did.
         retry_after: seconds that the receiver asked us to wait.
         duration_ms: how long it took.
+        refused: whether nothing was sent, because the address is none that is open to us.
     """
 
     status: int | None
     error: str
     retry_after: float | None = None
     duration_ms: int = 0
+    refused: bool = False
 
     @property
     def accepted(self) -> bool:
@@ -60,6 +62,14 @@ class _Failed(Exception):
     """The attempt got no answer; says why."""
 
 
+class _Closed(_Failed):
+    """The address is not open to us."""
+
+
+def _warn(host: str, address: Address) -> None:
+    log.warning("webhook_address_refused", host=host, address=str(address))
+
+
 class Sender:
     """Sends requests to addresses that callers named.
 
@@ -67,10 +77,19 @@ class Sender:
         guard: says which may be connected to.
         timeout: seconds for a whole attempt.
         resolve: how names become addresses.
+        on_refusal: told of names that lead to addresses that are not open to us.
     """
 
-    def __init__(self, guard: Guard, *, timeout: float, resolve: Resolve = resolve) -> None:
+    def __init__(
+        self,
+        guard: Guard,
+        *,
+        timeout: float,
+        resolve: Resolve = resolve,
+        on_refusal: Callable[[str, Address], None] = _warn,
+    ) -> None:
         self._guard = guard
+        self._on_refusal = on_refusal
         self._timeout = timeout
         self._resolve = resolve
         self._tls: ssl.SSLContext | None = None
@@ -80,35 +99,38 @@ class Sender:
         if self._tls is None:
             self._tls = await asyncio.to_thread(_how_to_trust)
 
-    async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    async def send(
+        self, url: str, headers: Mapping[str, str], body: bytes, *, method: str = "POST"
+    ) -> Answer:
         """Send one request and return what came of it; never raises for what others do."""
         await self.load()
         begun = time.monotonic()
         try:
             async with asyncio.timeout(self._timeout):
-                status, retry_after = await self._exchange(url, headers, body)
+                status, retry_after = await self._exchange(method, url, headers, body)
         except TimeoutError:
             answer = Answer(None, f"No answer within {self._timeout:g} seconds.")
         except _Failed as error:
-            answer = Answer(None, str(error)[:MAX_ERROR])
+            closed = isinstance(error, _Closed)
+            answer = Answer(None, str(error)[:MAX_ERROR], refused=closed)
         else:
             answer = Answer(status, _complaint(status), retry_after)
         took = round((time.monotonic() - begun) * 1000)
-        return Answer(answer.status, answer.error, answer.retry_after, took)
+        return replace(answer, duration_ms=took)
 
     async def _exchange(
-        self, url: str, headers: Mapping[str, str], body: bytes
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes
     ) -> tuple[int, float | None]:
         try:
             target = self._guard.check_url(url)
         except InvalidRequest as error:
-            raise _Failed(error.message) from None
+            raise _Closed(error.message) from None
         failure = _Failed("The name has no address.")
         addresses = await self._addresses(target)
         # One that swallows packets must leave time for the next.
         connect = self._timeout / (len(addresses) + 1)
         for address in addresses:
-            request = _Request(target, address, headers, body, connect)
+            request = _Request(method, target, address, headers, body, connect)
             try:
                 return await self._ask(request)
             except _NotConnected as error:
@@ -123,11 +145,11 @@ class Sender:
             raise _Failed("The name cannot be resolved.") from None
         for address in addresses:
             if not self._guard.permits(target.host, address):
-                log.warning("webhook_address_refused", host=target.host, address=str(address))
+                self._on_refusal(target.host, address)
                 # Not which address: names inside the operator's network are nobody's business.
-                raise _Failed(
+                raise _Closed(
                     "The name leads to an address that is not public; the operator can open it "
-                    "with the setting 'webhook_allow'."
+                    f"with the setting '{self._guard.setting}'."
                 )
         return addresses
 
@@ -152,6 +174,7 @@ class _Request:
     """A request to one address of a target.
 
     Args:
+        method: of HTTP.
         target: whom the request names.
         address: whom it goes to.
         headers: beside `Host`.
@@ -159,6 +182,7 @@ class _Request:
         connect: seconds to connect in.
     """
 
+    method: str
     target: Target
     address: Address
     headers: Mapping[str, str]
@@ -177,7 +201,7 @@ class _Request:
             raw_path=self.target.resource.encode("ascii"),
         )
         return httpx2.Request(
-            "POST",
+            self.method,
             url,
             headers={"host": self.target.authority, "accept": "*/*", **self.headers},
             content=self.body,
@@ -200,10 +224,10 @@ class _NotConnected(Exception):
 def _reason(error: Exception) -> str:
     text = str(error)
     if "CERTIFICATE" in text or "certificate" in text:
-        return f"The receiver's certificate is not trusted: {text}"
+        return f"The certificate is not trusted: {text}"
     if "SSL" in text or "TLS" in text:
         return f"TLS failed: {text}"
-    return "The receiver cannot be connected to."
+    return "No connection could be made."
 
 
 def _complaint(status: int) -> str:

@@ -165,3 +165,28 @@ def test_a_new_time_to_live_counts_from_the_change() -> None:
     assert after["expires_at"] == "2026-01-31T12:02:00.250Z"
     without = {name: value for name, value in after.items() if name != "ttl_seconds"}
     assert "expires_at" not in changed_entry(after, without, LATER)
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        [],
+        "/health",
+        {"paths": "/health"},
+        {"enabled": 1},
+        {"path": "health"},
+        {"path": "/a b"},
+        {"path": "/a\r\nHost: b"},
+        {"path": "/a\\b"},
+        {"path": "/" + "a" * 512},
+        {"path": None},
+    ],
+)
+def test_a_health_check_is_a_path_or_none(check: Any) -> None:
+    with pytest.raises(InvalidRequest, match="health_check"):
+        new_entry({"health_check": check}, NOW)
+
+
+@pytest.mark.parametrize("check", [{}, {"enabled": False}, {"path": "/v1/models?limit=1"}])
+def test_what_a_health_check_can_be(check: Any) -> None:
+    assert new_entry({"health_check": check}, NOW)["health_check"] == check
