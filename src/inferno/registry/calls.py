@@ -1,7 +1,7 @@
 """What a request asks for: its path, its options, its body. Pure.
 
-A query is a filter, as seed 000 has it, or an object of options with the filter among them. Options
-may stand in the URL too: `?limit=20&sort={"registered_at":-1}`.
+A query is a filter, as seed 000 has it, or an object of options, the filter among them. Options may
+stand in the URL too: `?limit=20&sort={"registered_at":-1}`.
 """
 
 from __future__ import annotations
@@ -42,14 +42,24 @@ def entry_path(path: str) -> tuple[str, str] | None:
     return (id_, action) if rest != path and id_ else None
 
 
-def decode(text: bytes, name: str = "request body") -> Any:
-    """Return the value of a JSON text. Raises InvalidRequest."""
+def decode(text: bytes, option: str = "") -> Any:
+    """Return the value of a JSON text.
+
+    Args:
+        text: of the request's body, or of an option in the URL.
+        option: its name.
+
+    Raises:
+        InvalidRequest: it is none; names the option.
+    """
+    what = f"'{option}'" if option else "The request body"
+    details = {"field": option} if option else {}
     try:
         return _decoder.decode(text)
     except RecursionError:
-        raise InvalidRequest(f"The {name} is nested too deeply.") from None
+        raise InvalidRequest(f"{what} is nested too deeply.", **details) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"The {name} is not valid JSON: {error}.") from None
+        raise InvalidRequest(f"{what} is not valid JSON: {error}.", **details) from None
 
 
 def watch_of(query: bytes, last: str) -> tuple[Filter, int | None]:
@@ -110,8 +120,21 @@ def query_of(url: bytes, body: bytes, *, owner: str | None) -> Query:
 
 
 def _is_options(body: Any) -> bool:
-    """Tell options from a filter, of which no field is called `filter`."""
-    return isinstance(body, dict) and FILTER in body and set(body) <= OPTIONS
+    """Tell options from a filter: no entry has a field that is called like an option.
+
+    Raises:
+        InvalidRequest: there is a filter, and beside it what is no option.
+    """
+    if not isinstance(body, dict) or not body:
+        return False
+    unknown = [name for name in body if name not in OPTIONS]
+    if unknown and FILTER in body:
+        raise InvalidRequest(
+            f"'{unknown[0][:50]}' beside 'filter' is no option; there are "
+            f"{', '.join(sorted(OPTIONS))}.",
+            field=unknown[0][:50],
+        )
+    return not unknown
 
 
 def _query(options: Mapping[str, Any], owner: str | None) -> Query:

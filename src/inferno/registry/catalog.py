@@ -40,6 +40,7 @@ from inferno.registry.entries import (
     new_entry,
     refreshed,
     same,
+    same_place,
     text_of,
 )
 from inferno.registry.paths import Value, values_of
@@ -281,7 +282,7 @@ def _columns(entry: Document) -> dict[str, Any]:
     return {
         "id": entry[ID],
         "name": entry[NAME] or None,
-        "url": entry[URL] or None,
+        "url": same_place(entry[URL]) if entry[URL] else None,
         "state": entry[STATE],
         "updated_at": entry[UPDATED],
         "expires_at": entry.get(EXPIRES),
@@ -314,7 +315,7 @@ async def _locked(connection: AsyncConnection, id_: str, principal: Principal, v
         raise NotFound(f"No document found to {verb}", id=id_)
     if row.owner != owner_of(principal) and not is_admin(principal):
         raise PermissionDenied(
-            f"The entry belongs to somebody else; only its owner or an admin may {verb} it."
+            "The entry belongs to somebody else; only its owner or an admin may do that."
         )
     return row
 
@@ -326,7 +327,7 @@ async def _check_free(connection: AsyncConnection, entry: Document, seq: int) ->
         value = wanted[column.name]
         query = sa.select(columns.seq).where(column == value, columns.seq != seq)
         if value is not None and await connection.scalar(query) is not None:
-            raise Conflict(f"Another entry has the {field} '{value}'.", field=field)
+            raise Conflict(f"Another entry has the {field} '{entry[field]}'.", field=field)
 
 
 async def _rewrite(

@@ -43,6 +43,7 @@ MAX_DEPTH = 32
 MAX_VALUES = 2000
 MAX_TAGS = 256
 MIN_TTL, MAX_TTL = 5, 31 * 86_400
+_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _INT64 = 2**63
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
 _PATH = re.compile(r"/[!-\[\]-~]{0,511}")
@@ -209,6 +210,8 @@ def _check_id(field: str, value: Any) -> None:
 def _check_name(field: str, value: Any) -> None:
     if not isinstance(value, str) or len(value) > 255 or not _is_line(value):
         raise _wrong(field, "text of at most 255 characters without control characters")
+    if value != value.strip():
+        raise _wrong(field, "text that neither begins nor ends with a blank")
 
 
 def _check_metadata(field: str, value: Any) -> None:
@@ -250,12 +253,28 @@ def _is_url(value: Any) -> bool:
         return False
 
 
+def same_place(url: str) -> str:
+    """Return a URL as all ways of writing it have it: two of them are one server's (RFC 3986, 6.2).
+
+    Args:
+        url: that `check` has let through.
+    """
+    parts = urlsplit(url)
+    host = (parts.hostname or "").rstrip(".")
+    host = f"[{host}]" if ":" in host else host
+    port = "" if parts.port in (None, _PORTS.get(parts.scheme)) else f":{parts.port}"
+    query = f"?{parts.query}" if parts.query else ""
+    return f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}{query}"
+
+
 def _check_urls(field: str, value: Any) -> None:
     if not isinstance(value, dict) or len(value) > 32:
         raise _wrong(field, "an object of at most 32 addresses by protocol")
     for name, address in value.items():
         if not isinstance(address, str) or len(address) > 2048 or not _is_line(address):
             raise _wrong(f"{field}.{name[:80]}", "an address of at most 2048 characters")
+        if "@" in address.partition("://")[2].partition("/")[0]:
+            raise _wrong(f"{field}.{name[:80]}", "an address without a user or a password")
 
 
 def _check_ttl(field: str, value: Any) -> None:

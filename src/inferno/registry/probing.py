@@ -28,15 +28,17 @@ from inferno.registry.entries import (
     HEALTH_CHECK,
     HEALTHY,
     ID,
+    STATE,
     UNHEALTHY,
     UNKNOWN,
     URL,
     Document,
     Finding,
 )
+from inferno.registry.finding import Finder, Query, parse
 from inferno.registry.turn import Turn
 from inferno.storage.database import Database
-from inferno.storage.tables import registry_entries, registry_values
+from inferno.storage.tables import registry_entries
 from inferno.version import __version__
 from inferno.webhooks.sending import Answer, Sender
 
@@ -134,6 +136,7 @@ class HealthProber:
     ) -> None:
         self._database = database
         self._catalog = catalog
+        self._finder = Finder(database)
         self._sender = sender
         self._turn = turn
         self._interval = interval
@@ -216,17 +219,11 @@ class HealthProber:
         try:
             if await self._turn.is_taken():
                 return
-            values, columns = registry_values.c, registry_entries.c
-            query = (
-                sa.select(columns.document)
-                .join(registry_values, values.seq == columns.seq)
-                .where(values.path == f"{HEALTH}.state", columns.state == ACTIVE)
-                .limit(PAGE)
-            )
+            wanted = {f"{HEALTH}.state": {"$in": [HEALTHY, UNHEALTHY, UNKNOWN]}, STATE: ACTIVE}
+            query = Query(filter=parse(wanted), limit=PAGE)
             noted = PAGE
             while noted:
-                async with self._database.read() as connection:
-                    found = [decoded(text) for text in await connection.scalars(query)]
+                found = (await self._finder.find(query)).documents
                 old = [Finding(entry[ID], entry[URL], None) for entry in found]
                 noted = await self._catalog.note_health(old) if old else 0
         except InfernoError as error:

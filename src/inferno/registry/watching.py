@@ -30,6 +30,9 @@ LONGEST = 3600.0
 """Seconds after which a client has to come back, with credentials that still hold."""
 
 
+_NEWEST = sa.select(counters.c.value).where(counters.c.name == TURNS)
+
+
 class Watcher:
     """Streams changes.
 
@@ -41,6 +44,9 @@ class Watcher:
     def __init__(self, database: Database, stopping: asyncio.Event) -> None:
         self._database = database
         self._stopping = stopping
+        self._looking = asyncio.Lock()
+        self._looked = -LOOK_EVERY
+        self._latest = 0
 
     async def watch(self, exchange: Exchange, filter_: Filter, since: int | None) -> None:
         """Stream changes until the client leaves, its time is over, or the platform stops.
@@ -63,7 +69,8 @@ class Watcher:
         began = spoke = time.monotonic()
         await exchange.write(_position_event(b"watching", position))
         while not self._stopping.is_set() and time.monotonic() - began < LONGEST:
-            rows = await self._after(position)
+            latest = await self._newest()
+            rows = await self._after(position) if latest > position else []
             for row in rows:
                 position = row.version
                 told = change_for(filter_, row.before, row.after)
@@ -73,6 +80,8 @@ class Watcher:
                     spoke = time.monotonic()
             if len(rows) == AT_ONCE:
                 continue
+            # Writers take turns: whatever has a number up to that one has been read.
+            position = max(position, latest)
             if time.monotonic() - spoke > COMMENT_EVERY:
                 await exchange.write(_position_event(b"still here", position))
                 spoke = time.monotonic()
@@ -87,16 +96,24 @@ class Watcher:
 
     async def _position(self, since: int | None) -> int:
         """Return after which change to begin. Raises Expired."""
-        newest = sa.select(counters.c.value).where(counters.c.name == TURNS)
         oldest = sa.select(sa.func.min(registry_changes.c.version))
         async with self._database.read() as connection:
-            latest = int(await connection.scalar(newest) or 0)
+            latest = int(await connection.scalar(_NEWEST) or 0)
             kept = int(await connection.scalar(oldest) or 0)
         if since is None:
             return latest
         if since > latest or since + 1 < kept:
             raise Expired("Changes since then are not known any more; ask for all entries again.")
         return since
+
+    async def _newest(self) -> int:
+        """Return the number of the latest change; all who watch look together."""
+        async with self._looking:
+            if time.monotonic() - self._looked >= LOOK_EVERY / 2:
+                async with self._database.read() as connection:
+                    self._latest = int(await connection.scalar(_NEWEST) or 0)
+                self._looked = time.monotonic()
+            return self._latest
 
     async def _after(self, position: int) -> list[Any]:
         columns = registry_changes.c

@@ -191,11 +191,11 @@ async def test_addresses_inside_are_not_looked_at(build: Build, catalog: Catalog
 
 
 async def test_redirects_are_not_followed(build: Build, catalog: Catalog) -> None:
-    async with answering({"/health": 302, "/own": 302}) as server:
+    async with answering({"/health": 302, "/b/own": 302}) as server:
         await add(catalog, "a", **{URL: server.url})
-        await add(catalog, "b", **{URL: f"{server.url}/", "health_check": {"path": "/own"}})
+        await add(catalog, "b", **{URL: f"{server.url}/b", CHECK: {"path": "/own"}})
         await build().look()
-        assert sorted(server.asked) == ["GET /health", "GET /own"]
+        assert sorted(server.asked) == ["GET /b/own", "GET /health"]
     assert (await health(catalog, "a"))["state"] == "healthy"
     assert (await health(catalog, "b"))["reason"] == "It answered 302."
 

@@ -16,6 +16,7 @@ from inferno.registry.entries import (
     changed_entry,
     new_entry,
     refreshed,
+    same_place,
 )
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, 250_000, tzinfo=UTC)
@@ -190,3 +191,44 @@ def test_a_health_check_is_a_path_or_none(check: Any) -> None:
 @pytest.mark.parametrize("check", [{}, {"enabled": False}, {"path": "/v1/models?limit=1"}])
 def test_what_a_health_check_can_be(check: Any) -> None:
     assert new_entry({"health_check": check}, NOW)["health_check"] == check
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("https://a.example", "https://A.Example"),
+        ("https://a.example", "https://a.example/"),
+        ("https://a.example", "HTTPS://a.example:443"),
+        ("https://a.example", "https://a.example."),
+        ("http://a.example:80/x", "http://a.example/x/"),
+        ("http://[::1]:80", "http://[::1]"),
+    ],
+)
+def test_ways_to_write_one_address(one: str, other: str) -> None:
+    assert same_place(one) == same_place(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("https://a.example", "http://a.example"),
+        ("https://a.example", "https://a.example:8443"),
+        ("https://a.example/x", "https://a.example/X"),
+        ("https://a.example/x", "https://a.example/x?y"),
+        ("http://a.example:443", "http://a.example"),
+    ],
+)
+def test_addresses_of_two_servers(one: str, other: str) -> None:
+    assert same_place(one) != same_place(other)
+
+
+@pytest.mark.parametrize("name", [" ", "a ", "\ta", "\u2003a"])
+def test_names_have_no_blanks_at_their_ends(name: str) -> None:
+    with pytest.raises(InvalidRequest, match="inference_server_name"):
+        new_entry({"inference_server_name": name}, NOW)
+
+
+@pytest.mark.parametrize("address", ["https://u:p@a.example", "grpc://u@a.example:1/x"])
+def test_no_address_has_a_user(address: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"inference_server_urls\.rest"):
+        new_entry({"inference_server_urls": {"rest": address}}, NOW)
