@@ -28,6 +28,7 @@ from inferno.registry.app import RegistryApi
 from inferno.registry.catalog import Catalog, present
 from inferno.registry.expiry import Expiry
 from inferno.registry.finding import Finder
+from inferno.registry.index import ensure_index
 from inferno.registry.observing import Observer
 from inferno.registry.probing import PAGE as PROBED_AT_ONCE
 from inferno.registry.probing import HealthProber
@@ -172,6 +173,7 @@ async def registry(
     """
     catalog = Catalog(database, most=settings.max_registry_entries)
     public = settings.registry_public_reads
+    await ensure_index(database)
     finder = Finder(database)
     pools = RegistryPoolController(store, Observer(database, finder, auth=settings.auth))
     async with (

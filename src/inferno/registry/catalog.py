@@ -43,9 +43,10 @@ from inferno.registry.entries import (
     same_place,
     text_of,
 )
-from inferno.registry.paths import Value, values_of
+from inferno.registry.index import update_index
+from inferno.registry.indexing import index_of
 from inferno.storage.database import Database
-from inferno.storage.tables import counters, registry_changes, registry_entries, registry_values
+from inferno.storage.tables import counters, registry_changes, registry_entries
 
 TURNS = "registry"
 """The counter that writers take turns at; its value is the version of the last change."""
@@ -120,10 +121,10 @@ class Catalog:
         async with self._writing() as (connection, version):
             await self._check_room(connection, owner, principal)
             await _check_free(connection, entry, 0)
-            row = {**_columns(entry), "owner": owner, "registered_at": entry[REGISTERED]}
+            row = {**columns_of(entry), "owner": owner, "registered_at": entry[REGISTERED]}
             result = await connection.execute(sa.insert(registry_entries).values(row))
             (seq,) = result.inserted_primary_key or (0,)
-            await _index(connection, seq, set(), values_of(entry))
+            await update_index(connection, seq, set(), index_of(entry))
             await _note(connection, version, None, entry, self._clock())
         return entry
 
@@ -277,7 +278,7 @@ def _encoded(entry: Document) -> str:
     return msgspec.json.encode(entry).decode()
 
 
-def _columns(entry: Document) -> dict[str, Any]:
+def columns_of(entry: Document) -> dict[str, Any]:
     """Return what of an entry has columns of its own."""
     return {
         "id": entry[ID],
@@ -322,7 +323,7 @@ async def _locked(connection: AsyncConnection, id_: str, principal: Principal, v
 
 async def _check_free(connection: AsyncConnection, entry: Document, seq: int) -> None:
     """Refuse an id, a name or a URL that another entry has. Raises Conflict."""
-    columns, wanted = registry_entries.c, _columns(entry)
+    columns, wanted = registry_entries.c, columns_of(entry)
     for column, field in ((columns.id, ID), (columns.name, NAME), (columns.url, URL)):
         value = wanted[column.name]
         query = sa.select(columns.seq).where(column == value, columns.seq != seq)
@@ -334,34 +335,8 @@ async def _rewrite(
     connection: AsyncConnection, seq: int, before: Document, entry: Document
 ) -> None:
     mine = registry_entries.c.seq == seq
-    await connection.execute(sa.update(registry_entries).where(mine).values(_columns(entry)))
-    await _index(connection, seq, values_of(before), values_of(entry))
-
-
-async def _index(
-    connection: AsyncConnection, seq: int, before: set[Value], after: set[Value]
-) -> None:
-    """Bring the index of an entry up to date; what stays is not touched."""
-    table = registry_values
-    gone, new = before - after, after - before
-    if gone:
-        await connection.execute(
-            sa.delete(table).where(
-                table.c.seq == sa.bindparam("of"),
-                table.c.path == sa.bindparam("at"),
-                table.c.value.is_not_distinct_from(sa.bindparam("text")),
-                table.c.number.is_not_distinct_from(sa.bindparam("figure")),
-            ),
-            [{"of": seq, "at": v.path, "text": v.value, "figure": v.number} for v in gone],
-        )
-    if new:
-        newest = sa.select(sa.func.max(table.c.place)).where(table.c.seq == seq)
-        place = int(await connection.scalar(newest) or 0) + 1
-        rows = [
-            {"seq": seq, "place": place + number, **value._asdict()}
-            for number, value in enumerate(sorted(new, key=repr))
-        ]
-        await connection.execute(sa.insert(table), rows)
+    await connection.execute(sa.update(registry_entries).where(mine).values(columns_of(entry)))
+    await update_index(connection, seq, index_of(before), index_of(entry))
 
 
 async def _remove(connection: AsyncConnection, seq: int) -> None:

@@ -1,20 +1,13 @@
 """Queries over the entries, in bounded memory.
 
-Entries come in the order in which they were registered, page by page; each is looked at with
-`matches`. How the database finds them depends on how many the index says there may be:
-
-- few: the index names them, and only those are read;
-- many that have one value in common: the index has them in order, so reading stops early;
-- else all entries are read in order, those that the index excludes without their documents.
+Entries come in the order in which they were registered, or in that of a field, page by page; each
+is looked at with `matches`. `planning` chooses how the database finds them.
 """
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -22,11 +15,18 @@ import sqlalchemy as sa
 from inferno.core.documents.filters import parse_filter
 from inferno.core.documents.matching import matches
 from inferno.core.documents.projections import Projection, parse_projection, project
-from inferno.core.documents.sorting import Sort, SortField, sorted_documents
+from inferno.core.documents.sorting import Sort, sorted_documents
 from inferno.core.documents.tree import Every, Filter
-from inferno.core.errors import DeadlineExceeded, InvalidRequest
-from inferno.registry.compiling import All, Part, Probe, candidates, compiled, passes
-from inferno.registry.entries import METADATA, NAME, REGISTERED, TAGS, Document
+from inferno.core.errors import InvalidRequest
+from inferno.registry.compiling import certain, possible
+from inferno.registry.deadline import Deadline
+from inferno.registry.entries import Document
+from inferno.registry.indexing import SEARCHED
+from inferno.registry.keys import is_exact
+from inferno.registry.parts import EVERYTHING, NOTHING, All, Part, Probe, passes, without
+from inferno.registry.paths import is_indexable
+from inferno.registry.planning import FEW, Plan, Planner
+from inferno.registry.walking import PAGE, Walk
 from inferno.storage.database import Database
 from inferno.storage.tables import registry_entries, registry_values
 
@@ -34,16 +34,6 @@ MAX_LIMIT = 1000
 MAX_SORTED = 10_000
 MAX_ANSWER_BYTES = 8 * 2**20
 MAX_SORTED_BYTES = 64 * 2**20
-FEW = 1000
-PAGE = 200
-SECONDS = 30.0
-"""How long one query may take."""
-
-BY_AGE = tuple((SortField((REGISTERED,), is_descending),) for is_descending in (False, True))
-"""Orders that the database has an index of."""
-
-SEARCHED = ((NAME,), (TAGS,), (METADATA,))
-"""Where `$text`, and `search`, look for words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +95,7 @@ class Finder:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._planner = Planner(database)
 
     async def find(self, query: Query) -> Page:
         """Return what a query finds.
@@ -113,20 +104,21 @@ class Finder:
             InvalidRequest: it sorts more than fits into memory.
             DeadlineExceeded: it takes too long.
         """
-        if query.sort.fields in BY_AGE and not query.count:
-            page = await self._by_age(query)
-        elif query.sort.fields:
-            page = await self._sorted(query)
+        deadline = Deadline()
+        parts = possible(query.filter)
+        plan = await self._planner.plan(parts, query.owner, deadline)
+        if not query.sort.fields:
+            page = await self._in_order(query, plan, deadline)
+        elif plan.is_few or not is_indexable(".".join(query.sort.fields[0].path)):
+            page = await self._sorted(query, plan, deadline)
         else:
-            page = await self._in_order(query)
+            page = await self._walked(query, plan, deadline)
         if query.count and page.total is None:
-            total = 0
-            async for _ in self._matching(query, after=0, wanted=FEW):
-                total += 1
+            total = await self._count(query, parts, deadline)
             page = Page(page.documents, page.next, total)
         return page
 
-    async def _in_order(self, query: Query) -> Page:
+    async def _in_order(self, query: Query, plan: Plan, deadline: Deadline) -> Page:
         """Stop as soon as the page is full."""
         found: list[Document] = []
         skip, size = query.skip, 0
@@ -134,7 +126,7 @@ class Finder:
             return Page(found)
         last = 0
         async for seq, length, document in self._matching(
-            query, after=query.after, wanted=query.skip + query.limit + 1
+            query, plan, deadline, after=query.after, wanted=query.skip + query.limit + 1
         ):
             if skip:
                 skip -= 1
@@ -147,60 +139,75 @@ class Finder:
         whole = query.after == 0
         return Page(found, total=query.skip - skip + len(found) if whole else None)
 
-    async def _by_age(self, query: Query) -> Page:
-        """Stop as soon as the page is full: the database has an index of when entries came."""
-        descending = query.sort.fields[0].is_descending
-        plan = await self._plan(compiled(query.filter), query.owner)
-        deadline = time.monotonic() + SECONDS
-        found: list[Document] = []
-        skip, size = query.skip, 0
-        last: tuple[str, int] | None = None
-        while query.limit:
-            async with self._database.read() as connection:
-                rows = (await connection.execute(plan.by_age(last, descending, PAGE))).all()
-            for seq, text, came in rows:
-                last = came, seq
-                document: Document = msgspec.json.decode(text)
-                if not matches(query.filter, document):
-                    continue
-                if skip:
-                    skip -= 1
-                    continue
-                found.append(project(query.projection, document))
-                size += len(text)
-                if len(found) == query.limit:
-                    return Page(found)
-            if len(rows) < PAGE:
-                break
-            _check(deadline)
-            if size > MAX_SORTED_BYTES:
-                raise InvalidRequest("The query sorts too much; ask for fewer.", field="limit")
-            await asyncio.sleep(0)
-        return Page(found)
-
-    async def _sorted(self, query: Query) -> Page:
+    async def _sorted(self, query: Query, plan: Plan, deadline: Deadline) -> Page:
         """Keep the first ones of what was seen so far."""
-        most = query.skip + query.limit
-        kept: list[Document] = []
-        total = size = 0
-        async for _, length, document in self._matching(query, after=0, wanted=FEW):
+        first = _First(query.sort, query.skip + query.limit)
+        total = 0
+        async for _, length, document in self._matching(query, plan, deadline, after=0, wanted=FEW):
             total += 1
-            size += length
-            kept.append(document)
-            if len(kept) > 2 * most + PAGE or size > MAX_SORTED_BYTES:
-                kept = sorted_documents(kept, query.sort)[:most]
-                size = sum(len(msgspec.json.encode(one)) for one in kept)
-                if size > MAX_SORTED_BYTES // 2:
-                    raise InvalidRequest("The query sorts too much; ask for fewer.", field="limit")
-        kept = sorted_documents(kept, query.sort)[query.skip : most]
+            first.add(document, length)
+        kept = first.documents()[query.skip :]
         return Page([project(query.projection, one) for one in kept], total=total)
 
+    async def _walked(self, query: Query, plan: Plan, deadline: Deadline) -> Page:
+        """Follow the index of the first field, and stop as soon as the page is full.
+
+        Entries with one key are sorted among themselves, where that is not their order already.
+        """
+        most = query.skip + query.limit
+        if not query.limit:
+            return Page([])
+        kept = _First(query.sort, most)
+        tied: _First | None = None
+        current: str | None = None
+        walk = Walk(self._database, query.sort.fields[0], plan.all_conditions(), most)
+        seen = 0
+        async for key, document, length in walk.rows():
+            seen += 1
+            if seen % 20 == 0:
+                await deadline.pause()
+            if key != current:
+                kept.take(tied)
+                is_ordered = len(query.sort.fields) == 1 and is_exact(key)
+                tied = None if is_ordered else _First(query.sort, most - len(kept))
+                current = key
+            if len(kept) >= most:
+                break
+            if matches(query.filter, document):
+                (kept if tied is None else tied).add(document, length)
+        kept.take(tied)
+        shown = kept.in_place()[query.skip : most]
+        return Page([project(query.projection, one) for one in shown])
+
+    async def _count(self, query: Query, parts: All, deadline: Deadline) -> int:
+        """Return how many match; only those that the index is not certain about are looked at."""
+        sure = certain(query.filter)
+        total = 0 if sure == NOTHING else await self._count_certain(sure, query.owner)
+        if sure == EVERYTHING:
+            return total
+        (only,) = parts.parts if len(parts.parts) == 1 else (parts,)
+        rest = parts if sure == NOTHING else without(only, sure)
+        rest = rest if isinstance(rest, All) else All((rest,))
+        plan = await self._planner.plan(rest, query.owner, deadline)
+        async for _ in self._matching(query, plan, deadline, after=0, wanted=FEW):
+            total += 1
+        return total
+
+    async def _count_certain(self, sure: Part, owner: str | None) -> int:
+        count = sa.select(sa.func.count())
+        if isinstance(sure, Probe) and len(sure.keys) == 1 and owner is None:
+            query = count.select_from(registry_values).where(sure.condition(registry_values))
+        else:
+            query = count.select_from(registry_entries).where(passes(sure))
+        if owner is not None:
+            query = query.where(registry_entries.c.owner == owner)
+        async with self._database.read() as connection:
+            return int(await connection.scalar(query) or 0)
+
     async def _matching(
-        self, query: Query, *, after: int, wanted: int
+        self, query: Query, plan: Plan, deadline: Deadline, *, after: int, wanted: int
     ) -> AsyncIterator[tuple[int, int, Document]]:
         """Yield number, length and document of all that match, in order."""
-        deadline = time.monotonic() + SECONDS
-        plan = await self._plan(compiled(query.filter), query.owner)
         at_once = min(max(wanted, 20), PAGE)
         while True:
             async with self._database.read() as connection:
@@ -210,95 +217,49 @@ class Finder:
                 if matches(query.filter, document):
                     yield seq, len(text), document
                 if number % 20 == 19:
-                    await asyncio.sleep(0)  # others want to be served too
+                    await deadline.pause()  # others want to be served too
             if len(rows) < at_once:
                 return
             after, at_once = rows[-1][0], PAGE
-            _check(deadline)
-
-    async def _plan(self, parts: All, owner: str | None) -> Plan:
-        """Choose how to find the entries; asks how many each part may find."""
-        mine = [] if owner is None else [registry_entries.c.owner == owner]
-        known = [(part, found) for part in parts.parts if (found := candidates(part)) is not None]
-        if not known:
-            return Plan(mine + _conditions(parts.parts))
-        counts = [
-            sa.select(sa.func.count())
-            .select_from(found.limit(FEW + 1).subquery())
-            .scalar_subquery()
-            for _, found in known[:8]
-        ]
-        async with self._database.read() as connection:
-            sizes = (await connection.execute(sa.select(*counts))).one()
-        fewest = min(range(len(sizes)), key=lambda index: sizes[index])
-        if sizes[fewest] <= FEW:
-            part, found = known[fewest]
-            others = _conditions(one for one in parts.parts if one is not part)
-            # Of a part that is not whole in the index, the candidates are more than what passes.
-            rest = [] if isinstance(part, Probe) else [passes(part)]
-            return Plan([*mine, *others, *rest, registry_entries.c.seq.in_(found)])
-        first = leader(parts.parts)
-        return Plan(mine + _conditions(one for one in parts.parts if one is not first), first)
+            await deadline.pause()
 
 
-def _check(deadline: float) -> None:
-    """Give a query up that takes too long. Raises DeadlineExceeded."""
-    if time.monotonic() > deadline:
-        raise DeadlineExceeded(
-            f"The query took longer than {SECONDS:g} s; narrow it down by equality, or page "
-            "through it."
-        )
-
-
-def _conditions(parts: Iterable[Part]) -> list[sa.ColumnElement[bool]]:
-    return [passes(one) for one in parts]
-
-
-def leader(parts: tuple[Part, ...]) -> Probe | None:
-    """Return the part that the index has in the order of entries, if there is one."""
-    return next((one for one in parts if isinstance(one, Probe) and one.is_equality), None)
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How entries are found.
+class _First:
+    """The first documents in an order, of those that were added.
 
     Args:
-        conditions: on their rows.
-        leader: a part whose order the database follows.
+        sort: the order; those that are equal keep theirs.
+        most: how many.
     """
 
-    conditions: list[sa.ColumnElement[bool]]
-    leader: Probe | None = None
+    def __init__(self, sort: Sort, most: int) -> None:
+        self._sort = sort
+        self._most = most
+        self._kept: list[Document] = []
+        self._size = 0
 
-    def by_age(self, last: tuple[str, int] | None, descending: bool, most: int) -> sa.Select[Any]:
-        """Return the query for the entries behind one, in the order of their registration.
+    def __len__(self) -> int:
+        return len(self._kept)
 
-        Args:
-            last: when that one was registered, and its number.
-            descending: whether the newest come first; those of one moment keep their order.
-            most: at most so many.
-        """
-        columns = registry_entries.c
-        came = columns.registered_at
-        query = sa.select(columns.seq, columns.document, came).where(*self.conditions)
-        if self.leader is not None:
-            query = query.where(passes(self.leader))
-        if last is not None:
-            behind = came < last[0] if descending else came > last[0]
-            same = sa.and_(came == last[0], columns.seq > last[1])
-            query = query.where(sa.or_(behind, same))
-        return query.order_by(came.desc() if descending else came, columns.seq).limit(most)
+    def add(self, document: Document, length: int) -> None:
+        """Add one. Raises InvalidRequest where the first ones do not fit into memory."""
+        self._kept.append(document)
+        self._size += length
+        if len(self._kept) > 2 * self._most + PAGE or self._size > MAX_SORTED_BYTES:
+            self._kept = self.documents()
+            self._size = sum(len(msgspec.json.encode(one)) for one in self._kept)
+            if self._size > MAX_SORTED_BYTES // 2:
+                raise InvalidRequest("The query sorts too much; ask for fewer.", field="limit")
 
-    def after(self, seq: int, most: int) -> sa.Select[Any]:
-        """Return the query for the entries behind one."""
-        entries = registry_entries
-        query = sa.select(entries.c.seq, entries.c.document).where(*self.conditions).limit(most)
-        if self.leader is None:
-            return query.where(entries.c.seq > seq).order_by(entries.c.seq)
-        values = registry_values.alias("leader")
-        return (
-            query.join(values, values.c.seq == entries.c.seq)
-            .where(self.leader.condition(values), values.c.seq > seq)
-            .order_by(values.c.seq)
-        )
+    def take(self, other: _First | None) -> None:
+        """Add what another has, behind what is here."""
+        for document in () if other is None else other.documents():
+            self.add(document, len(msgspec.json.encode(document)))
+
+    def in_place(self) -> list[Document]:
+        """Return the documents as they were added."""
+        return self._kept
+
+    def documents(self) -> list[Document]:
+        """Return the first documents, in order."""
+        return sorted_documents(self._kept, self._sort)[: self._most]

@@ -23,6 +23,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData(
@@ -408,15 +409,24 @@ registry_values = Table(
     # Bytes decide the order, as they do in SQLite and in the query language.
     Column(
         "value",
-        String(200).with_variant(String(200, collation="C"), "postgresql"),
-        comment="a text's beginning",
+        String(201).with_variant(String(201, collation="C"), "postgresql"),
+        nullable=False,
+        comment="a key that sorts as the value does",
     ),
-    Column("number", Double, comment="a number, or a boolean as 0 or 1"),
-    Column("place", Integer, nullable=False),
+    Column("level", Integer, nullable=False, comment="0 but for what is in arrays"),
     # In this order, so that one entry's values at a path are found without a look at all others.
-    PrimaryKeyConstraint("seq", "path", "place"),
-    Index(None, "path", "value", "seq"),
-    Index(None, "path", "number", "seq"),
+    PrimaryKeyConstraint("seq", "path", "value"),
+    Index(None, "path", "value", "seq", "level"),
+    Index(
+        "ix_registry_values_in_arrays",
+        "path",
+        "value",
+        "seq",
+        sqlite_where=text("level > 0"),
+        postgresql_where=text("level > 0"),
+    ),
+    # The primary key is the table: everything that is asked of it comes from an index.
+    sqlite_with_rowid=False,
 )
 """What is in the documents of registry entries, to find them by."""
 

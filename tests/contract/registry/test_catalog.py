@@ -13,7 +13,7 @@ from inferno.registry.calls import change_of
 from inferno.registry.catalog import Catalog, Change
 from inferno.registry.entries import Document
 from inferno.registry.finding import Finder, Query, parse
-from inferno.registry.paths import values_of
+from inferno.registry.indexing import index_of
 from inferno.storage.database import Database
 from inferno.storage.tables import registry_changes, registry_values
 from tests.contract.registry.conftest import ADA, ADMIN, BOB, Clock, principal
@@ -38,11 +38,11 @@ async def found(finder: Finder, filter_: object) -> list[Document]:
     return (await finder.find(Query(filter=parse(filter_)))).documents
 
 
-async def indexed(database: Database) -> set[tuple[str, str | None, float | None]]:
+async def indexed(database: Database) -> set[tuple[str, str, int]]:
     columns = registry_values.c
     async with database.read() as connection:
-        rows = await connection.execute(sa.select(columns.path, columns.value, columns.number))
-        return {(path, value, number) for path, value, number in rows}
+        rows = await connection.execute(sa.select(columns.path, columns.value, columns.level))
+        return {(path, value, level) for path, value, level in rows}
 
 
 async def test_what_is_registered_is_found_by_its_id(catalog: Catalog) -> None:
@@ -105,7 +105,7 @@ async def test_an_update_changes_an_entry_and_its_index(
     assert entry["updated_at"] > entry["registered_at"]
     assert await found(finder, {TAGS: "LLM"}) == [entry]
     assert await found(finder, {f"{FACTS}.region": "us-east-1"}) == []
-    assert await indexed(database) == {tuple(value) for value in values_of(entry)}
+    assert await indexed(database) == {tuple(value) for value in index_of(entry)}
 
 
 async def test_an_update_that_changes_nothing_succeeds(

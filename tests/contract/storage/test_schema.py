@@ -32,9 +32,15 @@ def described(connection: Connection) -> dict[str, Any]:
             "primary key": inspector.get_pk_constraint(name),
             "foreign keys": inspector.get_foreign_keys(name),
             "unique": sorted(map(str, inspector.get_unique_constraints(name))),
-            "indexes": sorted(map(str, inspector.get_indexes(name))),
+            "indexes": sorted(str(_plain(index)) for index in inspector.get_indexes(name)),
         }
     return tables
+
+
+def _plain(index: Any) -> dict[str, Any]:
+    """Return an index with what it is limited to as text."""
+    limits = {name: str(limit) for name, limit in index.get("dialect_options", {}).items()}
+    return {**index, "dialect_options": limits}
 
 
 def migrate_from_nothing(connection: Connection) -> None:

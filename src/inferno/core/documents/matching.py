@@ -193,7 +193,7 @@ def _is_found(test: Text, document: dict[str, Any]) -> bool:
         text.casefold()
         for path in test.paths
         for value in reach(document, path)
-        for text in _texts(value)
+        for text in texts_in(value)
     ]
     words = {word for text in texts for word in words_of(text)}
     if not test.excluded.isdisjoint(words):
@@ -203,12 +203,13 @@ def _is_found(test: Text, document: dict[str, Any]) -> bool:
     return not test.words.isdisjoint(words)
 
 
-def _texts(value: object) -> Iterator[str]:
+def texts_in(value: object) -> Iterator[str]:
+    """Yield all texts in a value; names of fields are none."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
         for inner in value.values():
-            yield from _texts(inner)
+            yield from texts_in(inner)
     elif isinstance(value, list):
         for inner in value:
-            yield from _texts(inner)
+            yield from texts_in(inner)

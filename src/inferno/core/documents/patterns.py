@@ -7,7 +7,8 @@ cannot do so (look-around, back-references) is refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,6 +16,10 @@ from inferno.core.documents import limits
 from inferno.core.errors import InvalidRequest
 
 OPTIONS = "imsux"
+
+_BEGINNING = re.compile(r"\^((?:[\w \-/:@,;=%&#~'\"<>!]|\\[./\-])+)")
+_UNJOINED = re.compile(r"\\[AzZC]|\(\?")
+_REPEATS = ("?", "*", "+", "{")
 
 
 class Finder(Protocol):
@@ -47,6 +52,30 @@ class Pattern:
             return False
 
 
+class Sieve:
+    """Finds the texts that a pattern is found in, among many of which few are.
+
+    Crossing into RE2 takes longer than a search through a short text. So lines of many texts are
+    searched at once, with `^` and `$` at each line; what is found in none of them is in no text.
+
+    Args:
+        pattern: which.
+    """
+
+    def __init__(self, pattern: Pattern) -> None:
+        self._pattern = pattern
+        self._together: Finder | None = None
+        # What says by itself where a text begins or ends, or how it is read, is asked one by one.
+        if not _UNJOINED.search(pattern.source):
+            self._together = _compiled(pattern.source, pattern.options + "m", "")
+
+    def found(self, texts: Sequence[str]) -> list[str]:
+        """Return the texts that the pattern is found in."""
+        if self._together is not None and self._together.search("\n".join(texts)) is None:
+            return []
+        return [text for text in texts if self._pattern.is_in(text)]
+
+
 def parse_pattern(source: object, options: object, *, where: str) -> Pattern:
     """Return a pattern, compiled.
 
@@ -72,6 +101,26 @@ def parse_pattern(source: object, options: object, *, where: str) -> Pattern:
         )
     letters = "".join(sorted(set(options)))
     return Pattern(source, letters, _compiled(source, letters, where))
+
+
+def prefix_of(pattern: Pattern) -> str:
+    """Return what every text begins with in which a pattern is found; often that is nothing.
+
+    Only letters, digits and a few marks right behind `^` count, where nothing in the pattern lets
+    them be repeated, left out, or be one of several.
+    """
+    if pattern.options.strip("su") or "|" in pattern.source:
+        return ""
+    found = _BEGINNING.match(pattern.source)
+    if found is None:
+        return ""
+    literal, rest = found[1], pattern.source[found.end() :]
+    return re.sub(r"\\(.)", r"\1", literal) if rest[:1] not in _REPEATS else _shorter(literal)
+
+
+def _shorter(literal: str) -> str:
+    """Return a literal without its last character, which a repetition is about."""
+    return re.sub(r"\\(.)", r"\1", re.sub(r"(\\.|[^\\])$", "", literal))
 
 
 def _compiled(source: str, options: str, where: str) -> Finder:

@@ -94,9 +94,15 @@ def sort_key(document: object, sort: Sort) -> tuple[Any, ...]:
     return tuple(_field_key(document, field) for field in sort.fields)
 
 
-def _field_key(document: object, field: SortField) -> tuple[Any, ...] | _Descending:
+def extreme(document: object, field: SortField) -> tuple[Any, ...]:
+    """Return the `order_key` that a sort by a field goes by: the least, or the greatest."""
     keys = [key for value in reach(document, field.path) for key in _keys(value)] or [_NULL]
-    return _Descending(max(keys)) if field.is_descending else min(keys)
+    return max(keys) if field.is_descending else min(keys)
+
+
+def _field_key(document: object, field: SortField) -> tuple[Any, ...] | _Descending:
+    key = extreme(document, field)
+    return _Descending(key) if field.is_descending else key
 
 
 def _keys(value: object) -> Iterator[tuple[Any, ...]]:

@@ -1,0 +1,27 @@
+"""How long a query may take, and when it lets others go first."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from inferno.core.errors import DeadlineExceeded
+
+SECONDS = 30.0
+"""How long one query may take."""
+
+
+class Deadline:
+    """The end of the time that a query has; begins now."""
+
+    def __init__(self) -> None:
+        self._end = time.monotonic() + SECONDS
+
+    async def pause(self) -> None:
+        """Let others be served. Raises DeadlineExceeded."""
+        if time.monotonic() > self._end:
+            raise DeadlineExceeded(
+                f"The query took longer than {SECONDS:g} s; narrow it down by equality, or page "
+                "through it."
+            )
+        await asyncio.sleep(0)

@@ -1,0 +1,200 @@
+"""How the database finds the entries that may match.
+
+It depends on how many the index says there may be:
+
+- few: the index names them, and only those are read;
+- many that have one value in common: the index has them in order, so reading stops early;
+- else all entries are read in order, those that the index excludes without their documents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from inferno.core.documents.patterns import Sieve
+from inferno.registry.deadline import Deadline
+from inferno.registry.keys import MAX_KEY
+from inferno.registry.parts import (
+    NOTHING,
+    All,
+    AnyPart,
+    Condition,
+    Part,
+    Probe,
+    Search,
+    Span,
+    any_of,
+    branches,
+    numbers,
+    passes,
+)
+from inferno.storage.database import Database
+from inferno.storage.tables import registry_entries, registry_values
+
+FEW = 1000
+MAX_COUNTED = 8
+"""Parts of a filter that are counted to find the rarest."""
+
+DISTINCT = 500
+"""Different texts at a path that are found one by one; where there are more, all are read."""
+
+TEXTS = 5000
+"""Texts that are read at once."""
+
+SEARCHED = 500
+"""Texts that a pattern is looked for in before others are served."""
+
+_DISTINCT = sa.text(
+    "WITH RECURSIVE found (value) AS ("
+    " SELECT min(value) FROM registry_values"
+    " WHERE path = :path AND value >= :low AND value < :high"
+    " UNION ALL"
+    " SELECT (SELECT min(other.value) FROM registry_values AS other WHERE other.path = :path"
+    " AND other.value > found.value AND other.value < :high)"
+    " FROM found WHERE found.value IS NOT NULL"
+    ") SELECT value FROM found WHERE value IS NOT NULL LIMIT :most"
+)
+"""Goes from each text to the next, past all entries that have the same one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How entries are found.
+
+    Args:
+        conditions: on their rows.
+        leader: a part whose order the database follows.
+        is_few: whether they are few.
+    """
+
+    conditions: list[Condition]
+    leader: Probe | None = None
+    is_few: bool = False
+
+    def after(self, seq: int, most: int) -> sa.Select[Any]:
+        """Return the query for the entries behind one."""
+        entries = registry_entries
+        query = sa.select(entries.c.seq, entries.c.document).where(*self.conditions).limit(most)
+        if self.leader is None:
+            return query.where(entries.c.seq > seq).order_by(entries.c.seq)
+        values = registry_values.alias("leader")
+        return (
+            query.join(values, values.c.seq == entries.c.seq)
+            .where(self.leader.condition(values), values.c.seq > seq)
+            .order_by(values.c.seq)
+        )
+
+    def all_conditions(self) -> list[Condition]:
+        """Return the conditions, with that of the leader, for those who have their own order."""
+        return self.conditions + ([] if self.leader is None else [passes(self.leader)])
+
+
+class Planner:
+    """Chooses plans.
+
+    Args:
+        database: where the entries are.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def plan(self, parts: All, owner: str | None, deadline: Deadline) -> Plan:
+        """Choose how to find the entries of which some parts hold; asks how many each may find.
+
+        Raises:
+            DeadlineExceeded: a pattern is looked for in too many texts.
+        """
+        mine = [] if owner is None else [registry_entries.c.owner == owner]
+        plan = await self._few(parts, mine)
+        if plan is not None:
+            return plan
+        resolved = All(tuple([await self._resolved(one, deadline) for one in parts.parts]))
+        if resolved != parts:
+            plan = await self._few(resolved, mine)
+            if plan is not None:
+                return plan
+        first = leader(resolved.parts)
+        others = [one for one in resolved.parts if one is not first]
+        return Plan(mine + conditions(others), first)
+
+    async def _few(self, parts: All, mine: list[Condition]) -> Plan | None:
+        """Return a plan that starts with the rarest part, where it is rare."""
+        known = [(part, found) for part in parts.parts if (found := branches(part)) is not None]
+        if not known:
+            return None
+        counts = [
+            sa.select(sa.func.count())
+            .select_from(numbers(found, most=FEW + 1).subquery())
+            .scalar_subquery()
+            for _, found in known[:MAX_COUNTED]
+        ]
+        async with self._database.read() as connection:
+            sizes = (await connection.execute(sa.select(*counts))).one()
+        fewest = min(range(len(sizes)), key=lambda index: sizes[index])
+        if sizes[fewest] > FEW:
+            return None
+        part, found = known[fewest]
+        others = conditions(one for one in parts.parts if one is not part)
+        # Of a part that is not whole in the index, the candidates are more than what passes.
+        rest = [] if isinstance(part, Probe | Span | Search) else [passes(part)]
+        named = registry_entries.c.seq.in_(numbers(found))
+        return Plan([*mine, *others, *rest, named], is_few=True)
+
+    async def _resolved(self, part: Part, deadline: Deadline) -> Part:
+        """Return a part with its patterns replaced by the texts that they are found in."""
+        match part:
+            case Search():
+                return await self._matching_texts(part, deadline)
+            case AnyPart(parts):
+                return any_of([await self._resolved(one, deadline) for one in parts])
+        return part
+
+    async def _matching_texts(self, search: Search, deadline: Deadline) -> Part:
+        sieve, span = Sieve(search.pattern), search.span
+        bounds = {"path": span.path, "low": span.low, "high": span.high, "most": DISTINCT + 1}
+        async with self._database.read() as connection:
+            keys = list((await connection.execute(_DISTINCT, bounds)).scalars())
+        is_all = len(keys) <= DISTINCT
+        found = await _found(sieve, keys[:DISTINCT], deadline)
+        values = registry_values
+        while not is_all and len(found) <= FEW:
+            query = (
+                sa.select(values.c.value)
+                .where(Span(span.path, keys[-1], span.high).condition(values))
+                .distinct()
+                .order_by(values.c.value)
+                .limit(TEXTS)
+            )
+            async with self._database.read() as connection:
+                keys = list((await connection.execute(query)).scalars())
+            found += await _found(sieve, keys[:-1] if len(keys) == TEXTS else keys, deadline)
+            is_all = len(keys) < TEXTS
+        if len(found) > FEW:
+            return span
+        return Probe(span.path, tuple(found)) if found else NOTHING
+
+
+async def _found(sieve: Sieve, keys: Sequence[str], deadline: Deadline) -> list[str]:
+    """Return the keys of texts in which a pattern is, or, where they are cut off, may be found."""
+    found: list[str] = []
+    for start in range(0, len(keys), SEARCHED):
+        some = keys[start : start + SEARCHED]
+        texts = set(sieve.found([key[1:] for key in some if len(key) < MAX_KEY]))
+        found += [key for key in some if len(key) == MAX_KEY or key[1:] in texts]
+        await deadline.pause()
+    return found
+
+
+def leader(parts: Iterable[Part]) -> Probe | None:
+    """Return the part that the index has in the order of entries, if there is one."""
+    return next((one for one in parts if isinstance(one, Probe) and len(one.keys) == 1), None)
+
+
+def conditions(parts: Iterable[Part]) -> list[Condition]:
+    """Return the conditions of parts."""
+    return [passes(one) for one in parts]
