@@ -22,9 +22,14 @@ _SETTINGS = {"listen_addresses": "", "fsync": "off", "max_connections": "60"}
 
 
 class PostgresServer:
-    """A server with an empty database `postgres`, whose superuser `postgres` needs no password."""
+    """A server with an empty database `postgres`, whose superuser `postgres` needs no password.
 
-    def __init__(self) -> None:
+    Args:
+        settings: of the server, beside and before those of the tests.
+    """
+
+    def __init__(self, **settings: str) -> None:
+        self._settings = {**_SETTINGS, **settings}
         self._binaries = _binaries()
         # Not in pytest's folder: a socket's path has to be short, and the server's user owns it.
         self.folder = tempfile.mkdtemp(prefix="inferno-pg-")
@@ -54,7 +59,7 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        settings = {**_SETTINGS, "unix_socket_directories": self.folder}
+        settings = {**self._settings, "unix_socket_directories": self.folder}
         flags = [f"-c{name}={value}" for name, value in settings.items()]
         with Path(self.folder, "log").open("ab") as log:
             self._process = subprocess.Popen(

@@ -23,12 +23,22 @@ from inferno.registry.deadline import Deadline
 from inferno.registry.entries import Document
 from inferno.registry.indexing import SEARCHED
 from inferno.registry.keys import is_exact
-from inferno.registry.parts import EVERYTHING, NOTHING, All, Part, Probe, passes, without
+from inferno.registry.parts import (
+    EVERYTHING,
+    NOTHING,
+    All,
+    Part,
+    Probe,
+    Span,
+    numbers,
+    passes,
+    without,
+)
 from inferno.registry.paths import is_indexable
 from inferno.registry.planning import FEW, Plan, Planner
 from inferno.registry.walking import PAGE, Walk
 from inferno.storage.database import Database
-from inferno.storage.tables import registry_entries, registry_values
+from inferno.storage.tables import registry_entries
 
 MAX_LIMIT = 1000
 MAX_SORTED = 10_000
@@ -195,12 +205,13 @@ class Finder:
 
     async def _count_certain(self, sure: Part, owner: str | None) -> int:
         count = sa.select(sa.func.count())
-        if isinstance(sure, Probe) and len(sure.keys) == 1 and owner is None:
-            query = count.select_from(registry_values).where(sure.condition(registry_values))
+        if isinstance(sure, Probe | Span) and owner is None:
+            found = numbers([sure])
+            is_once = isinstance(sure, Probe) and len(sure.keys) == 1
+            query = count.select_from((found if is_once else found.distinct()).subquery())
         else:
-            query = count.select_from(registry_entries).where(passes(sure))
-        if owner is not None:
-            query = query.where(registry_entries.c.owner == owner)
+            mine = sa.true() if owner is None else registry_entries.c.owner == owner
+            query = count.select_from(registry_entries).where(mine, passes(sure))
         async with self._database.read() as connection:
             return int(await connection.scalar(query) or 0)
 

@@ -204,10 +204,18 @@ def within(spans: Sequence[Span]) -> Part:
 def passes(part: Part) -> Condition:
     """Return the condition on an entry's row."""
     match part:
+        case Probe() if len(part.keys) > FEW_KEYS:
+            # Looked up once, and not again for each entry.
+            return registry_entries.c.seq.in_(numbers([part]))
         case Probe() | Span():
             values = registry_values.alias()
             same = values.c.seq == registry_entries.c.seq
-            return sa.exists().where(same, part.condition(values))
+            found: sa.Select[Any] = sa.select(sa.literal_column("1")).where(
+                same, part.condition(values)
+            )
+            # The offset tells Postgres to ask of each entry that it comes to. It would rather look
+            # all of them up first, because it takes a path and a value for independent.
+            return sa.exists(found.correlate(registry_entries).offset(0))
         case Search(span):
             return passes(span)
         case All(parts):

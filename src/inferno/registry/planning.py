@@ -17,12 +17,14 @@ import sqlalchemy as sa
 
 from inferno.core.documents.patterns import Sieve
 from inferno.registry.deadline import Deadline
-from inferno.registry.keys import MAX_KEY
+from inferno.registry.keys import ANY, MAX_KEY
+from inferno.registry.lacking import is_lacking
 from inferno.registry.parts import (
     NOTHING,
     All,
     AnyPart,
     Condition,
+    Negated,
     Part,
     Probe,
     Search,
@@ -146,8 +148,13 @@ class Planner:
         return Plan([*mine, *others, *rest, named], is_few=True)
 
     async def _resolved(self, part: Part, deadline: Deadline) -> Part:
-        """Return a part with its patterns replaced by the texts that they are found in."""
+        """Return a part as what the database holds makes of it.
+
+        Patterns become the texts that they are found in; nothing lacks what all entries have.
+        """
         match part:
+            case Negated(Span() as span) if (span.low, span.high) == ANY:
+                return part if await is_lacking(self._database, span.path) else NOTHING
             case Search():
                 return await self._matching_texts(part, deadline)
             case AnyPart(parts):

@@ -11,9 +11,9 @@ import sqlalchemy as sa
 
 from inferno.core.documents.sorting import SortField, extreme
 from inferno.registry.entries import Document
-from inferno.registry.indexing import ALWAYS
 from inferno.registry.keys import ANY, EMPTY, NULL, NUMBER, behind, key_of_order
-from inferno.registry.parts import FOUND, Condition, Levels, Negated, Probe, Span, passes
+from inferno.registry.lacking import is_lacking
+from inferno.registry.parts import FOUND, Condition, Negated, Probe, Span, passes
 from inferno.registry.paths import PLAIN, REACHED
 from inferno.storage.database import Database
 from inferno.storage.tables import registry_entries, registry_values
@@ -102,7 +102,7 @@ class Walk:
 
     async def _without_value(self) -> AsyncIterator[tuple[str, int, Document, int]]:
         """Yield entries that have null at the path, or nothing."""
-        if not await self._is_lacking():
+        if not await is_lacking(self._database, self._path):
             async for found in self._upwards(NULL, NUMBER):
                 yield found
             return
@@ -120,23 +120,6 @@ class Walk:
             if not self._is_more(rows):
                 return
             last = rows[-1].seq
-
-    async def _is_lacking(self) -> bool:
-        """Return whether there may be entries with nothing at the path: more than have a value."""
-        if self._path in ALWAYS:
-            return False
-        values = registry_values
-        plain = Span(self._path, *ANY, Levels(most=PLAIN)).condition(values)
-        in_arrays = Span(self._path, *ANY, Levels(REACHED, REACHED)).condition(values)
-        counts = (
-            sa.select(sa.func.count()).select_from(registry_entries),
-            sa.select(sa.func.count()).select_from(values).where(plain),
-            sa.select(sa.func.count(sa.distinct(values.c.seq))).where(in_arrays),
-        )
-        async with self._database.read() as connection:
-            query = sa.select(*(one.scalar_subquery() for one in counts))
-            entries, single, several = (await connection.execute(query)).one()
-        return bool(entries > single + several)
 
     def _query(self, values: Any, low: str, high: str) -> sa.Select[Any]:
         entries = registry_entries

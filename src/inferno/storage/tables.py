@@ -422,6 +422,7 @@ registry_values = Table(
         "path",
         "value",
         "seq",
+        "level",
         sqlite_where=text("level > 0"),
         postgresql_where=text("level > 0"),
     ),

@@ -10,9 +10,10 @@ from inferno.core.tenancy import ROLE_PERMISSIONS, UNLIMITED, Principal, Role
 from inferno.registry.catalog import Catalog
 from inferno.registry.finding import Finder
 from inferno.storage.database import Database
+from tests.contract.registry.corner import corner
 from tests.contract.storage.conftest import database, postgres_folder, url
 
-__all__ = ["database", "postgres_folder", "url"]
+__all__ = ["corner", "database", "postgres_folder", "url"]
 
 
 def principal(name: str, *, role: Role = Role.USER, tenant: str = "default") -> Principal:

@@ -52,13 +52,13 @@ def entries() -> list[Document]:
     began = datetime(2026, 1, 31, 12, tzinfo=UTC)
     made = []
     for number in range(ENTRIES):
-        given = {
+        given: dict[str, Any] = {
             ID: f"s{number}",
             NAME: chance.choice((f"s{number}", f"{chance.choice(TEXTS)[:100]} {number}", "")),
             METADATA: _facts(chance),
             TAGS: chance.sample(WORDS, chance.randrange(4)),
         }
-        if NAME in given and any(sign < " " for sign in given[NAME]):
+        if any(sign < " " for sign in given[NAME]):
             given[NAME] = ""
         if number % 5 == 0:
             given["ttl_seconds"] = 60

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator
 from typing import Any
 
-import asyncpg  # type: ignore[import-untyped]
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,59 +13,11 @@ from inferno.core.documents.sorting import parse_sort, sorted_documents
 from inferno.core.documents.tree import Filter
 from inferno.core.errors import InvalidRequest
 from inferno.registry import finding, planning, walking
-from inferno.registry.finding import Finder, Page, Query, parse
-from inferno.storage.database import Database
-from tests.contract.registry.corpus import Questions, entries
-from tests.contract.registry.filling import fill
+from inferno.registry.finding import Query, parse
+from tests.contract.registry.corner import Corner
+from tests.contract.registry.corpus import Questions
 
 seeds = st.integers(0, 2**32)
-
-
-class Corner:
-    """The corpus in a database, in a loop of its own, for tests that are no coroutines.
-
-    Args:
-        url: of an empty database.
-    """
-
-    def __init__(self, url: str) -> None:
-        self._loop = asyncio.Runner()
-        self.run = self._loop.run
-        self.database: Database = self.run(Database.open(url))
-        self.finder = Finder(self.database)
-        self.documents = entries()
-        self.run(fill(self.database, self.documents))
-
-    def find(self, query: Query) -> Page:
-        """Return what the database answers."""
-        return self.run(self.finder.find(query))
-
-    def close(self) -> None:
-        """Close the database."""
-        self.run(self.database.close())
-        self._loop.close()
-
-
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
-def corner(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Corner]:
-    if request.param == "sqlite":
-        url = f"sqlite+aiosqlite:///{tmp_path_factory.mktemp('agreement')}/inferno.db"
-    else:
-        url = asyncio.run(_new_database(request.getfixturevalue("postgres_folder")))
-    corner = Corner(url)
-    yield corner
-    corner.close()
-
-
-async def _new_database(folder: str) -> str:
-    """Make a database that other tests do not empty."""
-    admin = await asyncpg.connect(host=folder, user="postgres", database="postgres")
-    await admin.execute("DROP DATABASE IF EXISTS agreement WITH (FORCE)")
-    await admin.execute("CREATE DATABASE agreement")
-    await admin.close()
-    return f"postgresql+asyncpg://postgres@/agreement?host={folder}"
 
 
 def parsed(filter_: Any) -> Filter | None:

@@ -13,9 +13,10 @@ from inferno.registry.calls import change_of
 from inferno.registry.catalog import Catalog, Change
 from inferno.registry.entries import Document
 from inferno.registry.finding import Finder, Query, parse
+from inferno.registry.index import ensure_index
 from inferno.registry.indexing import index_of
 from inferno.storage.database import Database
-from inferno.storage.tables import registry_changes, registry_values
+from inferno.storage.tables import meta, registry_changes, registry_values
 from tests.contract.registry.conftest import ADA, ADMIN, BOB, Clock, principal
 
 NAME, TAGS = "inference_server_name", "inference_server_tags"
@@ -271,3 +272,22 @@ async def test_what_never_expires_has_no_heartbeat(catalog: Catalog) -> None:
     id_ = await add(catalog)
     with pytest.raises(Conflict, match="ttl_seconds"):
         await catalog.heartbeat(id_, ADA)
+
+
+async def test_an_index_of_another_form_is_made_anew(
+    catalog: Catalog, finder: Finder, database: Database
+) -> None:
+    entry = await catalog.create({NAME: "a", TAGS: ["x"]}, ADA)
+    await ensure_index(database)
+    before = await indexed(database)
+    async with database.transaction() as connection:  # as the migration leaves it
+        await connection.execute(sa.delete(registry_values))
+        await connection.execute(sa.delete(meta))
+    assert await found(finder, {TAGS: "x"}) == []
+    await ensure_index(database)
+    assert await indexed(database) == before
+    assert await found(finder, {TAGS: "x"}) == [entry]
+    async with database.transaction() as connection:
+        await connection.execute(sa.delete(registry_values))
+    await ensure_index(database)  # it is of this form, so nobody looks
+    assert await indexed(database) == set()

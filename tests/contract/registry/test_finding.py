@@ -21,6 +21,7 @@ from tests.contract.registry.conftest import ADMIN, Clock
 FACTS, TAGS, NAME = "inference_server_metadata", "inference_server_tags", "inference_server_name"
 STATE = "state"
 
+
 @pytest.mark.parametrize(
     ("filter_", "parts", "is_named"),
     [

@@ -51,7 +51,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_registry_values_in_arrays",
         "registry_values",
-        ["path", "value", "seq"],
+        ["path", "value", "seq", "level"],
         sqlite_where=IN_ARRAYS,
         postgresql_where=IN_ARRAYS,
     )
