@@ -30,7 +30,7 @@ from tests.unit.core.generated_documents import (
 )
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=300, deadline=None, derandomize=True)
 @given(agreed_filters(), st.lists(documents(), min_size=1, max_size=8))
 def test_filters_find_what_mongomock_finds(
     wanted: dict[str, Any], stored: list[dict[str, Any]]
@@ -41,7 +41,7 @@ def test_filters_find_what_mongomock_finds(
         assert matches(parsed, document) == expected, document
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(agreed_updates(), shaped_documents())
 def test_updates_make_what_mongomock_makes(update: dict[str, Any], stored: dict[str, Any]) -> None:
     collection = mongomock.MongoClient().db.collection
@@ -53,7 +53,7 @@ def test_updates_make_what_mongomock_makes(update: dict[str, Any], stored: dict[
     assert identity(ours) == identity(expected)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     st.lists(shaped_documents(), max_size=6),
     st.dictionaries(
@@ -70,7 +70,7 @@ def test_sorts_as_mongomock_sorts(stored: list[dict[str, Any]], sort: dict[str, 
     assert [document["_id"] for document in ours] == expected
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     shaped_documents(),
     st.sampled_from((0, 1)).flatmap(

@@ -90,6 +90,22 @@ def test_projection(row: list[str]) -> None:
     assert project(parse_projection(projection), document) == shown
 
 
+@pytest.mark.parametrize("row", _rows("filter", "document", "here", "MongoDB", "why"), ids="|".join)
+def test_filter_that_differs_from_mongodb(row: list[str]) -> None:
+    [wanted], [document] = map(_json, row[:2])
+    try:
+        answer = _words_for(matches(parse_filter(wanted, text_paths=TEXT), document))
+    except InvalidRequest:
+        answer = "refuses"
+    assert answer == row[2]
+
+
+@pytest.mark.parametrize("row", _rows("update", "document", "here", "MongoDB", "why"), ids="|".join)
+def test_update_that_differs_from_mongodb(row: list[str]) -> None:
+    [update], [document] = map(_json, row[:2])
+    assert [_updated(update, document)] == (_json(row[2]) or [row[2]])
+
+
 def _words_for(answer: bool) -> str:
     return "finds" if answer else "passes by"
 

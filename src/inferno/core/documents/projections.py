@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,16 +59,30 @@ def parse_projection(value: object) -> Projection:
     if not isinstance(value, dict):
         raise InvalidRequest('A projection is an object as {"name": 1}.', field="projection")
     check_nesting(value, "projection")
-    is_inclusion = _is_inclusion(value)
+    named = dict(_named(value, ""))
+    is_inclusion = _is_inclusion(named)
     root = Projection(is_inclusion)
-    for name, operand in value.items():
+    for name, operand in named.items():
         where = joined("projection", name)
+        if name.endswith(".$"):
+            raise wrong("$", "is refused in a projection; $elemMatch shows one element", where)
         path = parse_field_path(name, where)
         choice = _parse_operator(operand, where) if isinstance(operand, dict) else None
         # A document has no `_id`; who sends `"_id": 0` out of habit means no mixture.
         if choice is not None or bool(operand) is is_inclusion:
             _insert(root, path, choice, where)
     return root
+
+
+def _named(value: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    """Yield paths and what is said of them, of `{"m": {"region": 1}}` as of `{"m.region": 1}`."""
+    for name, operand in value.items():
+        path = f"{prefix}{name}"
+        is_inner = isinstance(operand, dict) and not any(inner[:1] == "$" for inner in operand)
+        if is_inner and operand:
+            yield from _named(operand, f"{path}.")
+        else:
+            yield path, operand
 
 
 def _is_inclusion(value: dict[str, Any]) -> bool:
