@@ -8,7 +8,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from inferno.registry.indexing import index_of
+from inferno.registry.indexing import index_of, kept_path
 from inferno.registry.paths import Value
 from inferno.storage.database import Database
 from inferno.storage.tables import meta, registry_entries, registry_values
@@ -33,7 +33,7 @@ async def update_index(
                 table.c.path == sa.bindparam("at"),
                 table.c.value == sa.bindparam("key"),
             ),
-            [{"of": seq, "at": one.path, "key": one.value} for one in gone],
+            [{"of": seq, "at": kept_path(one.path), "key": one.value} for one in gone],
         )
     if new:
         await connection.execute(sa.insert(table), rows_of(seq, new))
@@ -41,7 +41,8 @@ async def update_index(
 
 def rows_of(seq: int, values: Set[Value]) -> list[dict[str, object]]:
     """Return the rows of an entry, in the order of the table."""
-    return [{"seq": seq, **value._asdict()} for value in sorted(values)]
+    rows = sorted((kept_path(one.path), one.value, one.level) for one in values)
+    return [{"seq": seq, "path": path, "value": key, "level": level} for path, key, level in rows]
 
 
 async def ensure_index(database: Database) -> None:

@@ -13,6 +13,7 @@ from inferno.registry.entries import (
     TAGS,
     UPDATED,
     URL,
+    URLS,
     Document,
 )
 from inferno.registry.paths import Value, values_of, words_in
@@ -25,6 +26,23 @@ ALWAYS = frozenset({ID, NAME, METADATA, TAGS, URL, REGISTERED, UPDATED, STATE})
 
 SEARCHED = ((NAME,), (TAGS,), (METADATA,))
 """Where `$text`, and `search`, look for words."""
+
+
+_BRIEF = {
+    ID: "$i",
+    NAME: "$n",
+    METADATA: "$m",
+    TAGS: "$g",
+    URL: "$u",
+    URLS: "$a",
+}
+"""Stands for the first part of a path; no field's name begins so."""
+
+
+def kept_path(path: str) -> str:
+    """Return how the table has a path: it is there so often that its length is worth something."""
+    first, dot, rest = path.partition(".")
+    return f"{_BRIEF.get(first, first)}{dot}{rest}"
 
 
 def index_of(entry: Document) -> set[Value]:

@@ -17,6 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from inferno.core.documents.patterns import Pattern
+from inferno.registry.indexing import kept_path
 from inferno.registry.keys import kind
 from inferno.registry.paths import HIDDEN, PLAIN, REACHED
 from inferno.registry.sql import listed
@@ -80,7 +81,7 @@ class Probe:
             test = key == self.keys[0]
         else:
             test = key.in_(self.keys if len(self.keys) <= FEW_KEYS else listed(self.keys))
-        return sa.and_(values.c.path == self.path, test, *self.levels.condition(values))
+        return sa.and_(values.c.path == kept_path(self.path), test, *self.levels.condition(values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ class Span:
     def condition(self, values: Any) -> Condition:
         """Return the test of a row of the index."""
         key = values.c.value
-        inside = [values.c.path == self.path, key >= self.low, key < self.high]
+        inside = [values.c.path == kept_path(self.path), key >= self.low, key < self.high]
         return sa.and_(*inside, *self.levels.condition(values))
 
 

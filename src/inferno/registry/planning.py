@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from inferno.core.documents.patterns import Sieve
 from inferno.registry.deadline import Deadline
+from inferno.registry.indexing import kept_path
 from inferno.registry.keys import ANY, MAX_KEY
 from inferno.registry.lacking import is_lacking
 from inferno.registry.parts import (
@@ -163,7 +164,12 @@ class Planner:
 
     async def _matching_texts(self, search: Search, deadline: Deadline) -> Part:
         sieve, span = Sieve(search.pattern), search.span
-        bounds = {"path": span.path, "low": span.low, "high": span.high, "most": DISTINCT + 1}
+        bounds = {
+            "path": kept_path(span.path),
+            "low": span.low,
+            "high": span.high,
+            "most": DISTINCT + 1,
+        }
         async with self._database.read() as connection:
             keys = list((await connection.execute(_DISTINCT, bounds)).scalars())
         is_all = len(keys) <= DISTINCT
