@@ -54,7 +54,9 @@ def entries() -> list[Document]:
     for number in range(ENTRIES):
         given: dict[str, Any] = {
             ID: f"s{number}",
-            NAME: chance.choice((f"s{number}", f"{chance.choice(TEXTS)[:100]} {number}", "")),
+            NAME: chance.choice(
+                (f"s{number}", f"{chance.choice(TEXTS)[:100]} {number}".strip(), "")
+            ),
             METADATA: _facts(chance),
             TAGS: chance.sample(WORDS, chance.randrange(4)),
         }
