@@ -201,3 +201,21 @@ def test_a_platform_from_its_first_start_to_its_end(
     assert entries(registry)[0][ID] != entry[ID]
     assert reborn.stop() == 0
     assert entries(registry) == []
+
+
+def test_a_platform_announces_itself_to_itself(start: Callable[..., Platform]) -> None:
+    port = str(free_port())
+    key = "a-key-that-is-long-enough-for-anybody"
+    platform = start(
+        *("--management-port", port, "--register", f"http://127.0.0.1:{port}"),
+        environment={**NO_MODEL, "INFERNO_API_KEY": key, "INFERNO_REGISTER_TOKEN": key},
+    )
+    with as_caller(platform, key, management=True) as client:
+
+        def is_announced() -> bool:
+            return bool(client.post("/inference_servers", json={}).json()["data"])
+
+        wait_until(is_announced, SECONDS, "it is not announced", platform.log_text)
+    assert platform.stop() == 0
+    assert "registry_entry_withdrawn" in platform.log_text()
+    assert key not in platform.log_text()

@@ -130,8 +130,11 @@ async def platform(
             listeners = open_doors(
                 settings, data_dir, services, cluster, servers, QuotaApi(quotas, doors.access)
             )
-            for listener, listening in zip(listeners, sockets.both, strict=True):
-                tasks.create_task(listener.run_on(listening, stop))
+            # The control plane stays until the platform is withdrawn from registries: its own, too.
+            withdrawn = asyncio.Event()
+            ends = (stop, withdrawn)
+            for listener, listening, end in zip(listeners, sockets.both, ends, strict=True):
+                tasks.create_task(listener.run_on(listening, end))
             tasks.create_task(drain_at(stop, services))
             for listener in listeners:
                 await listener.answering.wait()
@@ -141,6 +144,7 @@ async def platform(
                     yield first
             finally:
                 stop.set()
+                withdrawn.set()
 
 
 async def cluster_api(
