@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -11,11 +11,26 @@ from inferno.batches.types import Answer, Batch, Item
 from inferno.core.events import Event
 
 
+class Outlook(NamedTuple):
+    """What a request for a model can expect.
+
+    Args:
+        line: where it would wait; requests of one line wait for the same.
+        is_there: whether anything can answer, be it busy; else a request waits until it can.
+    """
+
+    line: str
+    is_there: bool
+
+
 class Answerer(Protocol):
     """Answers requests of batches."""
 
     async def answer(self, batch: Batch, item: Item) -> Answer:
         """Try to answer a request as its owner; an error is part of the answer."""
+
+    def outlook(self, model: str, tenant: str) -> Outlook:
+        """Return whether a request for a model would find it there."""
 
     def knows_model(self, model: str, tenant: str) -> bool:
         """Return whether a tenant can reach a model of that name now."""

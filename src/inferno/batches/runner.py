@@ -25,7 +25,7 @@ from inferno.batches.sweeping import Sweeper
 from inferno.batches.turns import Verdict, next_in_turn, pause_after, verdict
 from inferno.batches.types import Answer, Bounds, Item, Status, now_text
 from inferno.batches.validation import validate
-from inferno.batches.work import PAGE, Work
+from inferno.batches.work import PAGE, Admits, Work
 from inferno.core.errors import InfernoError, Preempted
 
 LOOK_EVERY = 5.0
@@ -35,6 +35,12 @@ RENEW_EVERY = LEASE_SECONDS / 6
 RETRY_SECONDS = 1.0
 HELD_PER_TENANT = 8
 """Batches of a tenant that one process works on at once; the others wait their turn."""
+
+HELD_SECONDS = 1.0
+"""Between two looks whether a model is there for which requests are held back."""
+
+MISSED_SECONDS = 5.0
+"""After a model has gone, until those who wait for it are called back: it may come back soon."""
 
 LONGEST_GRACE = 5.0
 """Seconds that requests in flight get at a shutdown."""
@@ -74,6 +80,10 @@ class Runner:
         self._sweeper = sweeper
         self._works: dict[str, Work] = {}
         self._finished: list[tuple[Work, Item, Answer]] = []
+        self._in_line: dict[str, list[tuple[Work, Item]]] = {}
+        """What is in flight, by what it waits for: the earliest first."""
+        self._missed: dict[str, float] = {}
+        """Since when what is waited for was not there."""
         self._to_save = asyncio.Event()
         self._renewed_at = 0.0
         self._looked_at = 0.0
@@ -140,6 +150,7 @@ class Runner:
             self._mind_time(work)
             self._begin_chore(work, tasks)
         await self._fill(tasks)
+        self._recall()
         for work in list(self._works.values()):
             self._begin_chore(work, tasks)
 
@@ -147,15 +158,20 @@ class Runner:
         """Read and send requests until there is no more room, or nothing more to send."""
         while True:
             for work in list(self._works.values()):
-                if work.needs_input:
+                admits = self._gatekeeper(work)
+                while work.needs_input(admits):
                     await self._read(work)
             if not self._send(tasks):
                 return
 
     def _pause(self) -> float:
         """Return the seconds until there is something to do by itself."""
+        if not self._has_room:
+            return min(LOOK_EVERY, RENEW_EVERY)
         due = [when for work in self._works.values() if (when := work.next_due()) is not None]
-        if not due or not self._has_room:
+        if any(work.is_open and work.ready for work in self._works.values()):
+            due.append(time.monotonic() + HELD_SECONDS)  # a model may have come
+        if not due:
             return min(LOOK_EVERY, RENEW_EVERY)
         return min(RENEW_EVERY, max(0.01, min(due) - time.monotonic()))
 
@@ -217,7 +233,7 @@ class Runner:
         page = await self._records.pending(work.batch.id, after=work.cursor, limit=PAGE)
         if page:
             work.cursor = page[-1].number
-            work.ready.extend(page)
+            work.add(page)
         work.exhausted = not page
 
     def _send(self, tasks: asyncio.TaskGroup) -> bool:
@@ -226,17 +242,49 @@ class Runner:
         while self._has_room:
             now = time.monotonic()
             everybody = list(self._works.values())
-            ready = [work for work in everybody if work.due(now)]
+            ready = [work for work in everybody if work.due(now, self._gatekeeper(work))]
             place = next_in_turn(ready, everybody)
             if place is None:
                 break
             sent = True
             work = ready[place]
-            item = work.take(now)
-            work.in_flight[item.number] = tasks.create_task(self._answer(work, item))
+            item = work.take(now, self._gatekeeper(work))
+            line = self._answerer.outlook(item.model, work.tenant).line
+            self._in_line.setdefault(line, []).append((work, item))
+            work.in_flight[item.number] = tasks.create_task(self._answer(work, item, line))
         return sent
 
-    async def _answer(self, work: Work, item: Item) -> None:
+    def _gatekeeper(self, work: Work) -> Admits:
+        """Return what decides whether a batch's request for a model may be sent now.
+
+        Of those for a model that is not there only one is sent, for it to be loaded: they would
+        take the room of others, for as long as that takes. All such together take half of it.
+        """
+
+        def admits(model: str) -> bool:
+            line, is_there = self._answerer.outlook(model, work.tenant)
+            if is_there:
+                self._missed.pop(line, None)
+                return True
+            self._missed.setdefault(line, time.monotonic())
+            scouts = sum(line in self._in_line for line in self._missed)
+            return line not in self._in_line and scouts < max(1, self._bounds.in_flight // 2)
+
+        return admits
+
+    def _recall(self) -> None:
+        """Call back what waits for models that have gone and do not come back, but for one each."""
+        self._missed = {line: when for line, when in self._missed.items() if line in self._in_line}
+        for line, ((first, item), *others) in self._in_line.items():
+            if self._answerer.outlook(item.model, first.tenant).is_there:
+                self._missed.pop(line, None)
+                continue
+            since = self._missed.setdefault(line, time.monotonic())
+            if time.monotonic() - since >= MISSED_SECONDS:
+                for work, one in others:
+                    work.recall(one.number)
+
+    async def _answer(self, work: Work, item: Item, line: str) -> None:
         """Try to have a request answered, and see what becomes of it."""
         try:
             answer = await self._answerer.answer(work.batch, item)
@@ -244,8 +292,16 @@ class Runner:
         except Exception:  # a fault of ours must not end the runner, and with it the platform
             log.exception("batch_item_failed", batch=work.batch.id, number=item.number)
             work.give_back(item, LEASE_SECONDS)
+        except asyncio.CancelledError:
+            if item.number in work.recalled and work.ending is None:
+                work.give_back(item, 0.0)
+            raise
         finally:
             work.in_flight.pop(item.number, None)
+            work.recalled.discard(item.number)
+            self._in_line[line].remove((work, item))
+            if not self._in_line[line]:
+                del self._in_line[line]
             self._bell.nudge()
 
     def _judge(self, work: Work, item: Item, answer: Answer) -> None:
@@ -253,7 +309,7 @@ class Runner:
         match verdict(answer.error, tries=tries, attempts=self._bounds.attempts):
             case Verdict.KEEP:
                 work.tries.pop(item.number, None)
-                work.strikes = 0
+                work.gate(item.model).strikes = 0
                 work.unsaved += 1
                 self._finished.append((work, item, answer))
                 self._to_save.set()
@@ -263,10 +319,11 @@ class Runner:
             case Verdict.LATER if isinstance(answer.error, Preempted):
                 work.give_back(item, 0.0)  # it waits in line again, behind those it made room for
             case Verdict.LATER:
-                pause = pause_after(work.strikes)
-                if time.monotonic() >= work.paused_until:  # one strike for all that come at once
-                    work.strikes += 1
-                    work.paused_until = time.monotonic() + pause
+                gate = work.gate(item.model)
+                pause = pause_after(gate.strikes)
+                if time.monotonic() >= gate.paused_until:  # one strike for all that come at once
+                    gate.strikes += 1
+                    gate.paused_until = time.monotonic() + pause
                 work.give_back(item, pause)
 
     async def _write(self) -> None:

@@ -151,6 +151,21 @@ class Item:
     endpoint: str
     body: bytes
 
+    @property
+    def model(self) -> str:
+        """The name of the model that it asks for; empty where it says none."""
+        try:
+            return _heads.decode(self.body).model
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return ""
+
+
+class _Head(msgspec.Struct):
+    model: str = ""
+
+
+_heads: msgspec.json.Decoder[_Head] = msgspec.json.Decoder(_Head)
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:

@@ -195,6 +195,24 @@ class Routes:
             raise ModelNotFound(model, sorted(known)) from None
         return Route(model, directory.line(place), service=place)
 
+    def outlook(self, model: str, tenant: str) -> tuple[str, bool]:
+        """Return what a name's requests wait for, and whether any endpoint can take them now.
+
+        A model that could not be loaded counts as there: its requests are answered at once.
+
+        Raises:
+            ModelNotFound: there is nothing of that name.
+        """
+        route = self.find(model, tenant)
+        targets = [model] if route.split is None else [name for name, _ in route.split.weights]
+        places = [Destination(route, target, route.priority, Caller()) for target in targets]
+        is_there = not places or any(
+            route.line.any_fit(place.want())
+            or (place.service and self._directory.load_failure(place.service) is not None)
+            for place in places
+        )
+        return f"{route.line.model}/{model}", is_there
+
     def names(self, tenant: str) -> list[str]:
         """Return the names in a tenant's reach, besides those of models of ours."""
         reach = (tenant, DEFAULT_NAMESPACE)

@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 from starlette.types import Message, Scope
 
+from inferno.batches.base import Outlook
 from inferno.batches.types import Answer, Batch, Item, Owner
 from inferno.core.errors import AuthenticationFailed, InfernoError, ModelNotFound, NotFound
 from inferno.core.tenancy import ANONYMOUS, UNLIMITED, Permission, Principal
@@ -57,6 +58,16 @@ class BatchItems:
         except ModelNotFound:
             return False
         return True
+
+    def outlook(self, model: str, tenant: str) -> Outlook:
+        """Return whether a request for a model would find it there.
+
+        One for a model that does not exist is answered at once: with an error.
+        """
+        try:
+            return Outlook(*self._services.forwarder.routes.outlook(model, tenant))
+        except ModelNotFound:
+            return Outlook("", is_there=True)
 
     async def answer(self, batch: Batch, item: Item) -> Answer:
         """Try to answer a request as its owner; an error is part of the answer."""

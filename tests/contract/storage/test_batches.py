@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from inferno.batches import runner
+from inferno.batches.base import Outlook
 from inferno.batches.bell import Bell
 from inferno.batches.desk import Desk, Submission
 from inferno.batches.files import PIECE_BYTES, Files
@@ -66,11 +68,24 @@ class Echo:
         self.seconds = 0.0
         self.running = 0
         self.most = 0
+        self.absent: set[str] = set()
+        """Models that are not there; who asks for one waits."""
+        self.changed = asyncio.Event()
+        self.waiting: Counter[str] = Counter()
 
     def knows_model(self, model: str, tenant: str) -> bool:
         return model == "m"
 
+    def outlook(self, model: str, tenant: str) -> Outlook:
+        return Outlook(model, model not in self.absent)
+
     async def answer(self, batch: Batch, item: Item) -> Answer:
+        self.waiting[item.model] += 1
+        try:
+            while item.model in self.absent:
+                await self.changed.wait()
+        finally:
+            self.waiting[item.model] -= 1
         self.tries[item.custom_id] += 1
         self.running += 1
         self.most = max(self.most, self.running)
@@ -112,6 +127,11 @@ class Place:
         submission = Submission(owner=owner, api="native", endpoint="/inference", **options)
         return await self.desk.submit(submission, chunks(count))
 
+    async def submit_for(self, models: list[str]) -> Batch:
+        """Hand in one request for each model of a list."""
+        submission = Submission(owner=OWNER, api="native", endpoint="/inference")
+        return await self.desk.submit(submission, wanted(models))
+
     async def submit_file(self, content: bytes) -> Batch:
         upload = await self.files.begin(OWNER.tenant, OWNER.user_id)
         await upload.write(content)
@@ -137,6 +157,14 @@ def item(number: int) -> Item:
 async def chunks(count: int, size: int = 50) -> AsyncIterator[list[Item]]:
     for start in range(0, count, size):
         yield [item(number) for number in range(start, min(count, start + size))]
+
+
+async def wanted(models: list[str]) -> AsyncIterator[list[Item]]:
+    for start in range(0, len(models), 50):
+        yield [
+            Item(number, f"id-{number}", "/inference", b'{"model":"%s"}' % model.encode())
+            for number, model in enumerate(models[start : start + 50], start)
+        ]
 
 
 def openai_input(count: int) -> bytes:
@@ -183,6 +211,49 @@ async def test_what_may_pass_is_tried_again_and_what_may_not_is_not(database: Da
     assert (ended.completed, ended.failed) == (6, 2)
     assert [echo.tries[f"id-{n}"] for n in range(8)] == [1, 2, 2, 7, 3, 1, 1, 1]
     assert [one.number for one in await place.results(batch) if one.is_failed] == [0, 2]
+
+
+async def test_a_model_that_never_comes_holds_nobody_up(database: Database) -> None:
+    """Neither other batches nor other requests of its own batch; when it comes, all goes on."""
+    echo = Echo()
+    echo.absent = {"stuck", "gone"}
+    place = Place(database, "a", echo, in_flight=4)
+    async with place.runner.working():
+        stuck = await place.submit_for(["stuck"] * 60 + ["gone"] * 60)
+        mixed = await place.submit_for(["stuck"] * 150 + ["m"] * 20)
+        assert (await place.ended(await place.submit(100))).completed == 100
+        async with asyncio.timeout(20):
+            while (await place.records.get(mixed.id, None)).completed < 20:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        assert +echo.waiting == {"stuck": 1, "gone": 1}
+        echo.absent.clear()
+        echo.changed.set()
+        assert (await place.ended(stuck)).completed == 120
+        assert (await place.ended(mixed)).completed == 170
+    assert echo.most <= 4
+
+
+async def test_who_waits_for_a_model_that_has_gone_is_called_back(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "MISSED_SECONDS", 0.1)
+    echo = Echo()
+    place = Place(database, "a", echo, in_flight=4)
+    async with place.runner.working():
+        echo.seconds = 0.3
+        stuck = await place.submit_for(["going"] * 50)
+        async with asyncio.timeout(20):
+            while echo.running < 4:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        echo.absent.add("going")
+        echo.seconds = 0.0
+        assert (await place.ended(await place.submit(100))).completed == 100
+        async with asyncio.timeout(20):
+            while echo.waiting["going"] != 1:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        echo.absent.clear()
+        echo.changed.set()
+        assert (await place.ended(stuck)).completed == 50
 
 
 async def test_two_processes_share_the_work(url: str, database: Database) -> None:
