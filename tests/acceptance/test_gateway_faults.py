@@ -109,7 +109,10 @@ def test_nothing_there_is_said_at_once(front: Platform, cluster: Cluster) -> Non
         answer = ask(front, "gone")
         assert answer.status_code == 503
         assert int(answer.headers["retry-after"]) > 0
-        assert "No endpoint of pool 'default/gone' is ready" in answer.json()["error"]["message"]
+        assert (
+            "No endpoint of pool 'default/gone' that has model 'base' is ready"
+            in answer.json()["error"]["message"]
+        )
 
 
 def test_a_server_that_never_answers_costs_the_client_its_time_and_no_more(
