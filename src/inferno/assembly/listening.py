@@ -17,8 +17,10 @@ from inferno.registry.errors import render as registry_render
 from inferno.registry.quotas import PREFIX as QUOTA_PREFIX
 from inferno.registry.quotas import QuotaApi
 from inferno.server import app as inference_app
+from inferno.server.deprecations import DEPRECATED
 from inferno.server.errors import render as inference_render
 from inferno.server.operation import Services
+from inferno.server.straight import Straight
 from inferno.server.websocket import SocketSettings
 from inferno.server.websocket_messages import error_text
 from inferno.server.websocket_state import Bounds
@@ -53,14 +55,17 @@ def open_doors(
         ),
         management_app.Mount(QUOTA_PREFIX, quotas, registry_render),
     ]
+    door = inference_app.build(
+        services, access_log=settings.access_log, sockets=socket_settings(settings)
+    )
     apps = (
         (
-            inference_app.build(
-                services, access_log=settings.access_log, sockets=socket_settings(settings)
-            ),
+            door,
             inference_render,
             socket_limits(settings),
             None,
+            # A list of hosts is asked about every request, and it stands before the door.
+            None if settings.trusted_hosts else Straight(services, door, without=DEPRECATED),
         ),
         (
             management_app.build(
@@ -74,6 +79,7 @@ def open_doors(
             None,
             # kubectl sends credentials over HTTPS alone.
             None if set_up else own_certificate(data_dir.certificates, settings.host),
+            None,
         ),
     )
     limits = ConnectionLimits(
@@ -91,8 +97,9 @@ def open_doors(
             also=also,
             sockets=sockets,
             places=Places(settings.max_connections_per_address, networks(settings.trusted_proxies)),
+            shortcut=shortcut,
         )
-        for app, render, sockets, also in apps
+        for app, render, sockets, also, shortcut in apps
     )
     return inference, management
 

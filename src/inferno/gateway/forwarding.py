@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 import structlog
@@ -41,8 +41,10 @@ from inferno.gateway.residency import Residency
 from inferno.gateway.retries import RetryBudget
 from inferno.gateway.routing import Caller, Destination, Routes
 from inferno.gateway.upstream import (
+    Address,
     ConnectFailed,
     ConnectionLost,
+    Headers,
     UpstreamClient,
     UpstreamError,
     UpstreamResponse,
@@ -61,6 +63,9 @@ BUSY = frozenset({429, 502, 503, 504})
 PROGRESS = b',"return_progress":true'
 """What replicas of ours are asked for; other servers may refuse what they do not know. Quotes
 within texts are escaped in JSON, so no text can look like it."""
+Message = tuple[Address, bytes, bytes, Headers, bytes]
+"""Address, method, path, headers and body."""
+
 MAX_ERROR_BYTES = 64 * 1024
 MAX_ANSWER_BYTES = 256 * 2**20
 
@@ -125,6 +130,13 @@ def with_fields(body: bytes, changes: Mapping[str, Any]) -> bytes:
     for name, value in changes.items():
         fields[name] = msgspec.Raw(msgspec.json.encode(value))
     return msgspec.json.encode(fields)
+
+
+class Patience(TypedDict):
+    """How long a server may take, as `UpstreamClient.request` takes it."""
+
+    response_timeout: float | None
+    read_timeout: float | None
 
 
 class Answer:
@@ -248,20 +260,86 @@ class Opening:
         call: to send.
     """
 
-    __slots__ = ("_call", "_deadline", "_endpoint", "_forwarder", "_line", "_response", "_want")
+    __slots__ = (
+        "_call",
+        "_deadline",
+        "_destination",
+        "_endpoint",
+        "_forwarder",
+        "_line",
+        "_response",
+        "_sent",
+        "_want",
+    )
 
     def __init__(self, forwarder: Forwarder, call: Call) -> None:
         self._forwarder = forwarder
         self._call = call
         self._deadline = Deadline()
+        self._destination: Destination | None = None  # until it has set out
         self._endpoint: Endpoint | None = None
+        self._sent: UpstreamResponse | None = None  # the first one, where it began without a task
         self._response: UpstreamResponse | None = None
+
+    def begin(self) -> UpstreamResponse | None:
+        """Send the call, where an endpoint has room and a connection to it is idle.
+
+        Entering the block goes on from where this has come to.
+
+        Returns:
+            What will be the answer, if all goes well; None where something has to be waited for.
+        """
+        self._set_out()
+        if self._forwarder.timeouts.hedge_after or self._call.needs or self._call.background:
+            return None
+        endpoint = self._line.take(self._want)
+        if endpoint is None:
+            return None
+        self._go_to(endpoint)
+        client, request = self._message(endpoint)
+        self._sent = client.begin(*request, **self._patience())
+        return self._sent
+
+    def has_begun(self) -> None:
+        """Note that the head of what `begin` returned is there, with status 200."""
+        if self._sent is not None and self._endpoint is not None:
+            self._response, self._sent = self._sent, None
+            self._endpoint.health.succeeded(time.monotonic())
+            self._call.tally.begun = True
+
+    def end(self) -> None:
+        """Hang up unless the answer is whole, and give the place back."""
+        response = self._response or self._sent
+        if response is not None:
+            response.abort()
+        self._release()
+        self._call.journey.ended = time.perf_counter()
+
+    @property
+    def seconds_left(self) -> float:
+        """How long the call may still take."""
+        passed = time.perf_counter() - self._call.journey.queued
+        return self._forwarder.timeouts.request - passed
 
     async def __aenter__(self) -> Answer:
         """Wait for an endpoint, send the call, and return its answer."""
+        if self._destination is None:
+            self._set_out()
+        self._deadline.begin(None if self._call.background else max(0.0, self.seconds_left))
+        try:
+            if self._response is None:
+                self._response = await self._answered()
+        except BaseException as error:
+            await self.__aexit__(type(error), error, error.__traceback__)
+            raise
+        self._call.tally.begun = True
+        return Answer(self._response, self._call)
+
+    def _set_out(self) -> None:
         call, forwarder = self._call, self._forwarder
         if call.destination is None:
             call.destination = forwarder.routes.choose(call.model, Caller())
+        self._destination = call.destination
         self._line = call.destination.route.line
         self._want = call.destination.want()
         if call.background:
@@ -271,14 +349,17 @@ class Opening:
         journey.queued = time.perf_counter()
         journey.picked = journey.first = journey.ended = None
         forwarder.retries.earn()
-        self._deadline.begin(None if call.background else forwarder.timeouts.request)
-        try:
-            self._response = await self._answered()
-        except BaseException as error:
-            await self.__aexit__(type(error), error, error.__traceback__)
-            raise
-        call.tally.begun = True
-        return Answer(self._response, call)
+
+    def _go_to(self, endpoint: Endpoint) -> None:
+        """Note that an endpoint has been found, and one of its places taken."""
+        self._endpoint = endpoint
+        if isinstance(self._want.give_way, GivesWay):
+            self._want.give_way.begin(self._forwarder.timeouts.request)
+        journey = self._call.journey
+        journey.picked = time.perf_counter()
+        journey.endpoint = endpoint.name
+        journey.address = str(endpoint.address)
+        journey.attempts += 1
 
     async def __aexit__(
         self,
@@ -287,12 +368,9 @@ class Opening:
         traceback: TracebackType | None,
     ) -> None:
         """Hang up unless the answer is whole, give the place back, and say what ran out."""
-        if self._response is not None:
-            self._response.abort()
         if error is not None and self._endpoint is not None and is_silence(error):
             self._forwarder.fell_silent(self._endpoint)
-        self._release()
-        self._call.journey.ended = time.perf_counter()
+        self.end()
         if not self._deadline.end(error):
             if isinstance(error, UpstreamError):
                 raise broken_off(error) from error
@@ -314,14 +392,10 @@ class Opening:
         """Return the head of an answer with status 200, from whichever endpoint gives one."""
         call = self._call
         while True:
-            endpoint = self._endpoint = self._line.take(self._want) or await self._wait()
-            if isinstance(self._want.give_way, GivesWay):
-                self._want.give_way.begin(self._forwarder.timeouts.request)
-            journey = call.journey
-            journey.picked = time.perf_counter()
-            journey.endpoint = endpoint.name
-            journey.address = str(endpoint.address)
-            journey.attempts += 1
+            if self._endpoint is None:
+                self._go_to(self._line.take(self._want) or await self._wait())
+            endpoint = self._endpoint
+            assert endpoint is not None  # noqa: S101 - a place at it was taken
             check_capabilities(call, endpoint)
             response = await self._tried(endpoint)
             if response is not None:
@@ -451,7 +525,13 @@ class Opening:
             await self._forwarder.residency.ensure_wanted(destination.service, destination.target)
 
     def _request(self, endpoint: Endpoint) -> Awaitable[UpstreamResponse]:
-        call, timeouts = self._call, self._forwarder.timeouts
+        client, request = self._message(endpoint)
+        sent, self._sent = self._sent, None
+        return client.request(*request, **self._patience(), sent=sent)
+
+    def _message(self, endpoint: Endpoint) -> tuple[UpstreamClient, Message]:
+        """Return what is sent to an endpoint, and by which client."""
+        call = self._call
         headers = [
             (b"content-type", b"application/json"),
             (b"x-request-id", call.request_id.encode("ascii")),
@@ -462,16 +542,18 @@ class Opening:
             headers.append((b"traceparent", call.traceparent))
             if call.tracestate:
                 headers.append((b"tracestate", call.tracestate))
-        client = endpoint.client or self._forwarder.client
-        return client.request(
-            endpoint.address,
-            b"POST",
-            call.path,
-            headers,
-            call.body_for(endpoint),
-            response_timeout=(timeouts.first_byte or None) if call.streamed else None,
-            read_timeout=(timeouts.idle or None) if call.streamed else None,
-        )
+        message = (endpoint.address, b"POST", call.path, headers, call.body_for(endpoint))
+        return endpoint.client or self._forwarder.client, message
+
+    def _patience(self) -> Patience:
+        """Return how long an endpoint may take to answer."""
+        timeouts = self._forwarder.timeouts
+        if not self._call.streamed:
+            return {"response_timeout": None, "read_timeout": None}
+        return {
+            "response_timeout": timeouts.first_byte or None,
+            "read_timeout": timeouts.idle or None,
+        }
 
 
 def check_capabilities(call: Call, endpoint: Endpoint) -> None:

@@ -42,6 +42,8 @@ another message than the one sent, so `request` refuses them."""
 _TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
 _BODILESS = frozenset({b"GET", b"HEAD", b"DELETE", b"OPTIONS"})
 _SLICE = 64 * 1024
+AT_ONCE = 256 * 1024
+"""Bytes of a request's body that are written in one piece, however fast the replica reads."""
 _DISCARD_ROUNDS = 16
 
 
@@ -153,6 +155,7 @@ class UpstreamClient:
         *,
         response_timeout: float | None,
         read_timeout: float | None = None,
+        sent: UpstreamResponse | None = None,
     ) -> UpstreamResponse:
         """Send a request; return when the head of its response has arrived.
 
@@ -174,6 +177,7 @@ class UpstreamClient:
             body: the whole body.
             response_timeout: seconds from this call to the head, connecting included.
             read_timeout: seconds that a reader of the body waits for its next part.
+            sent: what `begin` returned for the same request, which is not sent again then.
 
         Returns:
             The response. Use it as a context manager, or read it to its end, or `abort` it.
@@ -190,10 +194,12 @@ class UpstreamClient:
         if response_timeout is not None:
             deadline = asyncio.get_running_loop().time() + response_timeout
         idle = self._idle.get(address)
-        if idle:
-            response = UpstreamResponse(idle.pop(), method, read_timeout)
+        if sent is not None or idle:
+            response = sent or UpstreamResponse(idle.pop(), method, read_timeout)  # type: ignore[union-attr]
             try:
-                await response._connection.exchange(response, head, body, deadline)
+                if sent is None:
+                    await response._connection.exchange(response, head, body, deadline)
+                await response._head_is_here()
             except ConnectionLost as lost:
                 if self._closed or not lost.before_response:
                     raise
@@ -201,6 +207,34 @@ class UpstreamClient:
                 return response
         response = UpstreamResponse(await self._connect(address, deadline), method, read_timeout)
         await response._connection.exchange(response, head, body, deadline)
+        await response._head_is_here()
+        return response
+
+    def begin(
+        self,
+        address: Address,
+        method: bytes,
+        path: bytes,
+        headers: Headers,
+        body: bytes,
+        *,
+        response_timeout: float | None,
+        read_timeout: float | None = None,
+    ) -> UpstreamResponse | None:
+        """Send a request at once, where a connection is idle; `request` says what the rest means.
+
+        Returns:
+            The response, of which nothing is there yet; give it to `request`, or have it call
+            `on_news`. None where no connection is idle, and nothing was sent.
+        """
+        idle = self._idle.get(address)
+        if not idle or len(body) > AT_ONCE:
+            return None
+        head = _encode_head(address, method, path, headers, len(body))
+        connection = idle.pop()
+        deadline = inf if response_timeout is None else connection.loop.time() + response_timeout
+        response = UpstreamResponse(connection, method, read_timeout)
+        connection.send(response, head, body, deadline)
         return response
 
     async def close(self) -> None:
@@ -279,6 +313,7 @@ class UpstreamResponse:
     Attributes:
         status: the final status; interim ones (1xx) are skipped.
         headers: name (lower case) and value, in the order received, without trailers.
+        on_news: called by whatever happens to the response, where nobody waits for it.
     """
 
     __slots__ = (
@@ -292,6 +327,7 @@ class UpstreamResponse:
         "_receiving",
         "_waiter",
         "headers",
+        "on_news",
         "status",
     )
 
@@ -309,6 +345,31 @@ class UpstreamResponse:
         self._chunks: list[bytes] = []
         self._buffered = 0
         self._waiter: asyncio.Future[None] | None = None
+        self.on_news: Callable[[], None] | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it has arrived; it may not have been taken yet."""
+        return not self._receiving and self._error is None
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether no more of it will arrive."""
+        return self._error is not None
+
+    @property
+    def held(self) -> int:
+        """Bytes of the body that have arrived and were not taken."""
+        return self._buffered
+
+    def take(self) -> bytes:
+        """Return what has arrived of the body since the last call, if anything."""
+        return self._take() if self._chunks else b""
+
+    def expect_more(self) -> None:
+        """Fail the response unless some more of its body arrives in time."""
+        if self._read_timeout is not None:
+            self._connection.expect_within(self._read_timeout)
 
     async def read(self, limit: int) -> bytes:
         """Return the whole body, or what is left of it.
@@ -351,10 +412,16 @@ class UpstreamResponse:
                 if self._error is not None:
                     raise self._error
                 raise StopAsyncIteration
-            if self._read_timeout is not None:
-                self._connection.expect_within(self._read_timeout)
+            self.expect_more()
             await self._wait()
         return self._take()
+
+    async def _head_is_here(self) -> None:
+        """Wait for the head. Raises UpstreamError where none will come."""
+        while not self.status:
+            if self._error is not None:
+                raise self._error
+            await self._wait()
 
     def abort(self) -> None:
         """Close the connection so that the replica notices at once; does nothing after the end."""
@@ -382,6 +449,9 @@ class UpstreamResponse:
             raise
 
     def _wake(self) -> None:
+        if self.on_news is not None:
+            self.on_news()
+            return
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None
@@ -391,7 +461,6 @@ class UpstreamResponse:
     def _finish(self, error: UpstreamError | None) -> None:
         self._receiving = False
         self._error = error
-        self._wake()
 
     def _take(self) -> bytes:
         chunks = self._chunks
@@ -420,6 +489,7 @@ class _Connection(asyncio.Protocol):
         "_client",
         "_deadline",
         "_parser",
+        "_parsing",
         "_reading_paused",
         "_response",
         "_reusable",
@@ -445,6 +515,7 @@ class _Connection(asyncio.Protocol):
         self._parser: HttpResponseParser | None = HttpResponseParser(self)
         self._response: UpstreamResponse | None = None
         self.closed = False
+        self._parsing = False
         self._sending = False
         self._reusable = False
         self._until_close = False
@@ -456,30 +527,29 @@ class _Connection(asyncio.Protocol):
 
     # What the client and the response ask for
 
+    def send(self, response: UpstreamResponse, head: bytes, body: bytes, deadline: float) -> None:
+        """Send a request in one piece; `exchange` says what the arguments are."""
+        self._response = response
+        self._expect_by(deadline)
+        self._transport.write(head + body if body else head)
+
     async def exchange(
         self, response: UpstreamResponse, head: bytes, body: bytes, deadline: float
     ) -> None:
-        """Send a request and wait for the head of its response.
+        """Send a request, no faster than the replica takes it.
 
         Args:
             response: is filled.
             head: the encoded request head.
             body: the request body.
             deadline: the loop's time at which the head must be here.
-
-        Raises:
-            UpstreamError: no head; the connection is closed.
         """
+        if len(body) <= AT_ONCE:
+            self.send(response, head, body, deadline)
+            return
         self._response = response
         self._expect_by(deadline)
-        if len(body) <= _SLICE:
-            self._transport.write(head + body if body else head)
-        else:
-            await self._send_in_slices(response, head, body)
-        while not response.status:
-            if response._error is not None:
-                raise response._error
-            await response._wait()
+        await self._send_in_slices(response, head, body)
 
     def expect_within(self, seconds: float) -> None:
         """Fail the response unless some of its body arrives in time."""
@@ -511,6 +581,8 @@ class _Connection(asyncio.Protocol):
                 if isinstance(reason, UpstreamError)
                 else ConnectionLost(reason, before_response=not response._head_size)
             )
+            if not self._parsing:
+                response._wake()
 
     # Sending
 
@@ -557,6 +629,7 @@ class _Connection(asyncio.Protocol):
             return
         if not response.status:
             response._head_size += len(data)
+        self._parsing = True
         try:
             parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
@@ -564,11 +637,15 @@ class _Connection(asyncio.Protocol):
         else:
             if not response.status and response._head_size > self._client.max_header_bytes:
                 self.close(BadResponse("The response head is too large."))
+        finally:
+            self._parsing = False
+        response._wake()  # once for all that arrived together
 
     def eof_received(self) -> None:
         response = self._response
         if response is not None and response.status and self._until_close:
             self._complete(response)
+            response._wake()
         else:
             self.close("The replica closed the connection.")
 
@@ -607,7 +684,6 @@ class _Connection(asyncio.Protocol):
         self._reusable = parser.should_keep_alive()
         self._until_close = not self._reusable and not _delimited(response.headers)
         response.status = status
-        response._wake()
         if response._method == b"HEAD":
             # The parser cannot be told that no body follows, so it must not see another response.
             self._reusable = False
@@ -623,7 +699,6 @@ class _Connection(asyncio.Protocol):
         if response._buffered > self._client.high_water and not self._reading_paused:
             self._reading_paused = True
             self._transport.pause_reading()
-        response._wake()
 
     def on_message_complete(self) -> None:
         response = self._response

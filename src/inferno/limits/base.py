@@ -90,8 +90,25 @@ class Refused(RateLimitExceeded):
         self.standing = standing
 
 
+class InstantLimiter(Protocol):
+    """A limiter that need not wait for anything; what its calls mean, `Limiter` says."""
+
+    def admit_now(self, subject: str, policy: LimitPolicy) -> Admission:
+        """See `Limiter.admit`."""
+
+    def reserve_now(self, admission: Admission, tokens: int) -> None:
+        """See `Limiter.reserve`."""
+
+    def settle_now(self, admission: Admission, tokens: int | None) -> None:
+        """See `Limiter.settle`."""
+
+
 class Limiter(Protocol):
     """Keeps callers within their limits; every call is atomic."""
+
+    @property
+    def instant(self) -> InstantLimiter | None:
+        """The same limiter without waiting; None where it has to ask somebody else."""
 
     async def admit(self, subject: str, policy: LimitPolicy) -> Admission:
         """Count a request and take a place among the concurrent ones.

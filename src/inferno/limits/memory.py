@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Self
 
 from inferno.core.tenancy import LimitPolicy
 from inferno.limits.base import (
@@ -109,7 +110,24 @@ class MemoryLimiter:
         """Return the number of callers that take memory."""
         return len(self._accounts)
 
+    @property
+    def instant(self) -> Self:
+        """Itself: nothing here waits."""
+        return self
+
     async def admit(self, subject: str, policy: LimitPolicy) -> Admission:
+        """See `Limiter.admit`."""
+        return self.admit_now(subject, policy)
+
+    async def reserve(self, admission: Admission, tokens: int) -> None:
+        """See `Limiter.reserve`."""
+        self.reserve_now(admission, tokens)
+
+    async def settle(self, admission: Admission, tokens: int | None) -> None:
+        """See `Limiter.settle`."""
+        self.settle_now(admission, tokens)
+
+    def admit_now(self, subject: str, policy: LimitPolicy) -> Admission:
         """See `Limiter.admit`."""
         if policy.is_unlimited:
             return Admission(subject, policy, None)
@@ -138,7 +156,7 @@ class MemoryLimiter:
             self._sweep(now, SWEEP_EVERY)
         return Admission(subject, policy, _standing(account, policy, now), taken)
 
-    async def reserve(self, admission: Admission, tokens: int) -> None:
+    def reserve_now(self, admission: Admission, tokens: int) -> None:
         """See `Limiter.reserve`."""
         taken: _Taken | None = admission.handle
         limit = admission.policy.tokens_per_minute
@@ -157,7 +175,7 @@ class MemoryLimiter:
         if tokens:
             taken.reservation, taken.reserved = account.tokens.add(now, tokens), tokens
 
-    async def settle(self, admission: Admission, tokens: int | None) -> None:
+    def settle_now(self, admission: Admission, tokens: int | None) -> None:
         """See `Limiter.settle`."""
         taken: _Taken | None = admission.handle
         if taken is None:

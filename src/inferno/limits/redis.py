@@ -104,6 +104,10 @@ class RedisLimiter:
         self._unsettled: deque[tuple[list[str], Arguments]] = deque(maxlen=UNSETTLED)
         self._is_settling = False
 
+    @property
+    def instant(self) -> None:
+        """Nobody: Redis has to be asked."""
+
     async def admit(self, subject: str, policy: LimitPolicy) -> Admission:
         """See `Limiter.admit`.
 

@@ -27,7 +27,7 @@ def build(
     access_log: bool,
     sockets: SocketSettings,
     deprecated: Deprecations = DEPRECATED,
-) -> ASGIApp:
+) -> Door:
     """Return the app.
 
     Args:

@@ -335,7 +335,7 @@ async def _answer(forwarder: Forwarder, call: Call, request: ChatRequest) -> dic
 async def _whole_answer(forwarder: Forwarder, call: Call, request: ChatRequest) -> dict[str, Any]:
     """Return one choice's answer as the replica gave it, at once or in pieces."""
     if _is_whole(request):
-        answer: dict[str, Any] = msgspec.json.decode(await read_answer(forwarder, call))
+        answer: dict[str, Any] = msgspec.json.decode(await read_answer(call, forwarder.open(call)))
         return answer
     joiner = ChatJoiner()
     usages: list[Usage] = []

@@ -39,7 +39,7 @@ async def embeddings(exchange: Visited, services: Services) -> None:
     call = Call(request.model, PATH, wanted, exchange.request_id, needs, tally, streamed=False)
     work = await serving(exchange, services, [call], "embeddings")
     with work, exchange.client_present():
-        await exchange.respond(200, await read_answer(services.forwarder, call))
+        await exchange.respond(200, await read_answer(call, services.forwarder.open(call)))
 
 
 def check_input(value: str | list[Any]) -> None:

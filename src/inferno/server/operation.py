@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.types import Receive, Scope, Send
 
@@ -103,8 +103,8 @@ class Visited(Exchange):
 
     def start(self, status: int, headers: Iterable[Header]) -> Awaitable[None]:
         """Send the head of a response; `write` and `finish` follow."""
-        if self.routed is not None and self.routed.address:
-            headers = [*headers, (SERVED, self.routed.address.encode("latin-1", "replace"))]
+        if self.routed is not None:
+            headers = [*headers, *served_by(self.routed)]
         return super().start(status, headers)
 
     @property
@@ -128,7 +128,26 @@ class Visited(Exchange):
             require(self.visit.principal, Permission.WRITE_CONFIG)
 
 
+def served_by(journey: Journey) -> list[Header]:
+    """Return the header that says which endpoint of a pool answered, once one has been asked."""
+    return [(SERVED, journey.address.encode("latin-1", "replace"))] if journey.address else []
+
+
 Handler = Callable[[Visited, Services], Awaitable[None]]
+
+HANDED_OVER = "handed_over"
+"""In a scope's state: a request that was served without a task till now."""
+
+
+class HandedOver(Protocol):
+    """A request that was let in, and has come some of its way."""
+
+    @property
+    def visit(self) -> Visit:
+        """Who sent it."""
+
+    async def go_on(self, exchange: Visited, services: Services) -> None:
+        """Serve the rest of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,14 +206,19 @@ class Endpoint:
             exchange = Visited(scope, receive, send, max_body_bytes=limit, visit=None)
             await operation.handler(exchange, services)
             return
-        if services.readiness.draining:
+        if services.readiness.draining and HANDED_OVER not in scope["state"]:
             raise shutting_down()
-        visit = await services.access.enter(scope)
+        handler = operation.handler
+        handed_over: HandedOver | None = scope["state"].get(HANDED_OVER)
+        if handed_over is None:
+            visit = await services.access.enter(scope)
+        else:
+            visit, handler = handed_over.visit, handed_over.go_on
         try:
             if operation.needs is not None:
                 require(visit.principal, operation.needs)
             exchange = Visited(scope, receive, send, max_body_bytes=limit, visit=visit)
-            await operation.handler(exchange, services)
+            await handler(exchange, services)
         except PermissionDenied as error:
             services.access.note_denial(scope, visit, error)
             raise

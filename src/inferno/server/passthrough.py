@@ -11,21 +11,22 @@ from __future__ import annotations
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from inferno.core.errors import InfernoError
 from inferno.core.inferences import Operation
-from inferno.gateway.forwarding import Call, with_fields
+from inferno.gateway.forwarding import Call, Opening, with_fields
 from inferno.gateway.routing import Destination
 from inferno.limits.tally import Tally
 from inferno.server.errors import openai_envelope
 from inferno.server.operation import Services, Visited
 from inferno.server.relay import (
+    EventReader,
     begin_events,
     event_stream,
-    events_of,
     incomplete,
     read_answer,
     repeated,
 )
-from inferno.server.serving import destination_of, serving
+from inferno.server.serving import Observed, destination_of, serving
 from inferno.server.types import ChoiceCount, StreamOptions, TokenLimit
 from inferno.web.exchange import decode_body
 
@@ -70,39 +71,136 @@ async def passed_through(
     """
     if not services.forwarder.routes.any_named:
         return False
-    head: Head = decode_body(_heads, body)
+    head = read_head(body)
     destination = destination_of(services, exchange.scope, exchange.visit, head.model, operation)
     if not destination.is_relayed:
         return False
     exchange.require_streaming(head.stream)
-    if destination.route.line.reads_prompts:
-        destination.prompt = head.text
-    call = _call(exchange, services, head, body, path, destination)
+    call = call_for(head, body, path, destination, services, exchange.request_id)
     work = await serving(
         exchange, services, [call], operation, to=destination, streamed=head.stream
     )
-    with work, exchange.client_present():
-        if head.stream:
-            async with event_stream(exchange, openai_envelope):
-                await repeated(
-                    lambda: _stream(exchange, services, call, head), lambda: not exchange.started
-                )
-        else:
-            answer = await repeated(
-                lambda: read_answer(services.forwarder, call), lambda: not exchange.started
-            )
-            await exchange.respond(200, _as_asked(answer, call))
+    await Passing(call, head, work).go_through(exchange, services)
     return True
 
 
-def _call(
-    exchange: Visited,
-    services: Services,
+def read_head(body: bytes) -> Head:
+    """Return what is read of a request. Raises InvalidRequest."""
+    head: Head = decode_body(_heads, body)
+    return head
+
+
+class Passing:
+    """A request that is passed on, and its answer.
+
+    Args:
+        call: what is passed on.
+        head: what was read of it.
+        work: whose observers are told how it went.
+
+    Attributes:
+        opening: the call on its way; None where it has to be sent, for the first time or again.
+        events: what has come of its answer, where that is a stream.
+        failure: why no more of its answer will come.
+    """
+
+    __slots__ = ("call", "events", "failure", "head", "opening", "work")
+
+    def __init__(self, call: Call, head: Head, work: Observed) -> None:
+        self.call = call
+        self.head = head
+        self.work = work
+        self.opening: Opening | None = None
+        self.events = PassedEvents(call, head)
+        self.failure: InfernoError | None = None
+
+    async def go_through(self, exchange: Visited, services: Services) -> None:
+        """Send the call, or go on with it, and pass its answer on."""
+        with self.work, exchange.client_present():
+            if self.head.stream:
+                async with event_stream(exchange, openai_envelope):
+                    await repeated(
+                        lambda: self._stream(exchange, services), lambda: not exchange.started
+                    )
+            else:
+                answer = await repeated(lambda: self._read(services), lambda: not exchange.started)
+                await exchange.respond(200, as_asked(answer, self.call))
+
+    def open(self, services: Services) -> Opening:
+        """Return the call on its way, or one that is to be sent, for an answer from the start."""
+        opening, self.opening = self.opening, None
+        if opening is None:
+            self.events = PassedEvents(self.call, self.head)
+            opening = services.forwarder.open(self.call)
+        return opening
+
+    def _check(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+    async def _read(self, services: Services) -> bytes:
+        self._check()
+        return await read_answer(self.call, self.open(services))
+
+    async def _stream(self, exchange: Visited, services: Services) -> None:
+        self._check()
+        async with self.open(services) as answer:
+            events = self.events
+            async for piece in answer:
+                if passed := events.feed(piece):
+                    exchange.whole = events.done
+                    if not exchange.started:
+                        await begin_events(exchange)
+                    await exchange.write(passed)
+            if not events.done:
+                raise incomplete()
+
+
+class PassedEvents:
+    """The events of a server's stream, as they are passed on.
+
+    Args:
+        call: that they answer.
+        head: what was read of the request.
+
+    Attributes:
+        done: whether the last one was there.
+    """
+
+    __slots__ = ("_call", "_hides_usage", "_reader", "done")
+
+    def __init__(self, call: Call, head: Head) -> None:
+        self._call = call
+        self._hides_usage = not head.wants_usage
+        self._reader = EventReader(call)
+        self.done = False
+
+    def feed(self, piece: bytes) -> bytes:
+        """Return what the client is sent of the events that are complete now.
+
+        Raises:
+            InferenceFailed: the server reported an error.
+        """
+        events = self._reader.feed(piece)
+        if self._hides_usage:
+            events = [event for event in events if not _is_usage(event)]
+        if not events:
+            return b""
+        self.done = events[-1].startswith(DONE)
+        return as_asked(events[0] if len(events) == 1 else b"".join(events), self._call)
+
+
+def call_for(
     head: Head,
     body: bytes,
     path: bytes,
     destination: Destination,
+    services: Services,
+    request_id: str,
 ) -> Call:
+    """Return what is passed on of a request."""
+    if destination.route.line.reads_prompts:
+        destination.prompt = head.text
     if body.count(b'"model"') != 1 or b"\\u00" in body:
         body = with_fields(body, {})  # servers differ in which of several they take
     if head.stream and not head.wants_usage:
@@ -116,27 +214,11 @@ def _call(
         head.model,
         path,
         body,
-        exchange.request_id,
+        request_id,
         tally=tally,
         destination=destination,
         streamed=bool(head.stream),
     )
-
-
-async def _stream(exchange: Visited, services: Services, call: Call, head: Head) -> None:
-    async with services.forwarder.open(call) as answer:
-        hides_usage = not head.wants_usage
-        async for events in events_of(answer):
-            if hides_usage:
-                events = [event for event in events if not _is_usage(event)]
-            if not events:
-                continue
-            exchange.whole = events[-1].startswith(DONE)
-            if not exchange.started:
-                await begin_events(exchange)
-            await exchange.write(_as_asked(b"".join(events), call))
-        if not exchange.whole:
-            raise incomplete()
 
 
 DONE = b"data: [DONE]"
@@ -147,7 +229,7 @@ def _is_usage(event: bytes) -> bool:
     return b'"usage"' in event and (b'"choices":[]' in event or b'"choices": []' in event)
 
 
-def _as_asked(payload: bytes, call: Call) -> bytes:
+def as_asked(payload: bytes, call: Call) -> bytes:
     """Return an answer, or a piece of one, with the model's name that the client knows.
 
     Quotes within texts are escaped in JSON, so no text can look like the field.

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from inferno.core.errors import InferenceFailed, InfernoError, ReplicaLost
-from inferno.gateway.forwarding import Answer, Call, Forwarder, replica_error
+from inferno.gateway.forwarding import Answer, Call, Opening, replica_error
 from inferno.server.types import CountedUsage, Usage, UsageOnly
 from inferno.web.exchange import EVENT_STREAM, Exchange
 from inferno.web.sse import EventSplitter, data_of, encode_event
@@ -33,12 +33,35 @@ async def events_of(answer: Answer) -> AsyncIterator[list[bytes]]:
     Raises:
         InferenceFailed: the replica reported an error, or its stream ended in an event.
     """
-    splitter = EventSplitter()
-    call = answer.call
+    reader = EventReader(answer.call)
     async for piece in answer:
-        events = [event for event in splitter.feed(piece) if not _is_progress(event, call)]
+        if events := reader.feed(piece):
+            yield events
+
+
+class EventReader:
+    """Reads a replica's stream: cuts it into events, and takes down what they say of the call.
+
+    Args:
+        call: that the stream answers.
+    """
+
+    __slots__ = ("_call", "_splitter")
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._splitter = EventSplitter()
+
+    def feed(self, piece: bytes) -> list[bytes]:
+        """Return the events that are complete now, without those of the prompt's progress.
+
+        Raises:
+            InferenceFailed: the replica reported an error, or an event is too large.
+        """
+        call = self._call
+        events = [event for event in self._splitter.feed(piece) if not _is_progress(event, call)]
         for event in events:
-            if event.startswith((b'data: {"error"', b"error:")):
+            if event.startswith(ERRORS):
                 _, _, payload = event.partition(b":")
                 raise replica_error(200, payload.strip())
             if b'"usage":{' in event or b'"usage": {' in event:
@@ -47,7 +70,11 @@ async def events_of(answer: Answer) -> AsyncIterator[list[bytes]]:
             if call.journey.first is None:
                 call.journey.first = time.perf_counter()
             call.tally.pieces += len(events)
-            yield events
+        return events
+
+
+PROGRESS = b'"prompt_progress":{'
+ERRORS = (b'data: {"error"', b"error:")
 
 
 def _is_progress(event: bytes, call: Call) -> bool:
@@ -55,7 +82,7 @@ def _is_progress(event: bytes, call: Call) -> bool:
 
     Quotes in a text are escaped in JSON, so no text can look like one.
     """
-    found = event.find(b'"prompt_progress":{')
+    found = event.find(PROGRESS)
     if found < 0:
         return False
     total = re.compile(rb'"total":(\d{1,9})\b').search(event, found)
@@ -116,13 +143,18 @@ async def begin_events(exchange: Exchange) -> None:
         await exchange.start(200, EVENT_STREAM)
 
 
-async def read_answer(forwarder: Forwarder, call: Call) -> bytes:
+async def read_answer(call: Call, opening: Opening) -> bytes:
     """Return the whole answer of a replica to a call. Raises InferenceFailed."""
-    async with forwarder.open(call) as answer:
+    async with opening as answer:
         body = await answer.read()
+    take_down(call, body)
+    return body
+
+
+def take_down(call: Call, body: bytes) -> None:
+    """Take down what a whole answer says of its call. Raises InferenceFailed: it is no JSON."""
     call.journey.first = time.perf_counter()
     count(call, body)
-    return body
 
 
 def count(call: Call, payload: bytes | None) -> None:

@@ -10,7 +10,7 @@ from types import TracebackType
 from starlette.types import Scope
 
 from inferno.core.errors import InfernoError, InvalidRequest
-from inferno.core.inferences import Inference, Operation
+from inferno.core.inferences import Inference, Operation, Outcome
 from inferno.core.tenancy import Permission, Principal
 from inferno.gateway.forwarding import Call
 from inferno.gateway.routing import Caller, Destination, anybody_of
@@ -185,13 +185,17 @@ class Observed:
         )
 
     def __enter__(self) -> Inference:
+        self.begin()
+        return self.inference
+
+    def begin(self) -> None:
+        """Give the calls what they are to carry."""
         inference = self.inference
         for call in self._calls:
             call.background = inference.background
             if inference.trace is not None:
                 call.traceparent = inference.trace.traceparent
                 call.tracestate = inference.trace.state.encode("ascii")
-        return inference
 
     def __exit__(
         self,
@@ -200,18 +204,23 @@ class Observed:
         traceback: TracebackType | None,
     ) -> None:
         inference = self.inference
-        inference.ended = time.perf_counter()
+        outcome: Outcome = "success"
         if error is None:
             inference.error = self.exchange.failure if self.exchange is not None else None
         elif isinstance(error, InfernoError):
             inference.error = error
         elif isinstance(error, ClientDisconnected | asyncio.CancelledError | GeneratorExit):
             if self.exchange is None or not self.exchange.whole:
-                inference.outcome = "cancelled"
+                outcome = "cancelled"
         else:
-            inference.outcome = "error"
-        if inference.error is not None:
-            inference.outcome = "error"
+            outcome = "error"
+        self.tell("error" if inference.error is not None else outcome)
+
+    def tell(self, outcome: Outcome) -> None:
+        """Tell the observers how the inference ended."""
+        inference = self.inference
+        inference.ended = time.perf_counter()
+        inference.outcome = outcome
         for call in self._calls:
             _estimate(call)
         for observe in self._services.observers:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 import structlog
 from starlette.types import ASGIApp, Message, Scope
@@ -25,6 +26,22 @@ FAILED = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\nconnection
 log = structlog.get_logger(__name__)
 
 
+class Passage(Protocol):
+    """A request that is served in callbacks, as far as nothing has to be waited for."""
+
+    def left(self) -> None:
+        """The client has gone."""
+
+    def writable(self) -> None:
+        """The client takes more again."""
+
+    def expire(self, now: float) -> None:
+        """A second has passed; it is `now` (`time.monotonic`)."""
+
+    def hand_over(self) -> None:
+        """Go on in a task, from here."""
+
+
 class Cycle:
     """A request and its response.
 
@@ -38,6 +55,8 @@ class Cycle:
         on_complete: called when the response has been written.
 
     Attributes:
+        hold: bytes of the request's body that may wait to be received.
+        passage: serves the request where no task does.
         response_started: whether the response's head has been written.
         response_complete: whether all of it has been.
     """
@@ -51,18 +70,22 @@ class Cycle:
         "_flow",
         "_held",
         "_is_head",
+        "_is_old",
         "_kept_head",
         "_left_to_send",
         "_more_body",
         "_news",
         "_on_complete",
         "_parts",
-        "_scope",
         "_transport",
+        "_until_close",
         "_waiting",
+        "hold",
         "keep_alive",
+        "passage",
         "response_complete",
         "response_started",
+        "scope",
     )
 
     def __init__(
@@ -76,8 +99,9 @@ class Cycle:
         keep_alive: bool,
         on_complete: Callable[[], None],
     ) -> None:
-        self._scope: Scope | None = scope
+        self.scope: Scope | None = scope
         self._is_head = scope["method"] == "HEAD"
+        self._is_old = scope["http_version"] == "1.0"  # and knows no chunks (RFC 9112, 6.1)
         self._transport = transport
         self._flow = flow
         self._default_headers = default_headers
@@ -91,8 +115,11 @@ class Cycle:
         self._departure: Callable[[], None] | None = None
         self._disconnected = False
         self._chunked = False
+        self._until_close = False
         self._left_to_send = 0
         self._kept_head = b""
+        self.hold = HIGH_WATER_LIMIT
+        self.passage: Passage | None = None
         self.keep_alive = keep_alive
         self.response_started = False
         self.response_complete = False
@@ -104,7 +131,7 @@ class Cycle:
         """A piece of the body arrived."""
         self._parts.append(body)
         self._held += len(body)
-        if self._held > HIGH_WATER_LIMIT:
+        if self._held > self.hold:
             self._flow.pause_reading()
         self._tell()
 
@@ -119,6 +146,8 @@ class Cycle:
             self._disconnected = True
             if self._departure is not None:
                 self._departure()
+            if self.passage is not None:
+                self.passage.left()
         self._tell()
 
     def _tell(self) -> None:
@@ -130,7 +159,7 @@ class Cycle:
 
     async def run_asgi(self, app: ASGIApp) -> None:
         """Let the app answer, once; where it does not, the connection ends."""
-        scope, self._scope = self._scope, None  # it refers to this
+        scope, self.scope = self.scope, None  # it refers to this
         assert scope is not None  # noqa: S101
         try:
             await app(scope, self.receive, self.send)
@@ -139,11 +168,18 @@ class Cycle:
             if not (self.response_started or self._disconnected):
                 log.exception("unanswered_request", path=scope["path"])
         finally:
-            self._on_complete = _nothing  # it refers to the connection, which refers to this
+            self.let_go()
             if not self.response_complete and not self._disconnected:
                 if not self.response_started:
                     self._transport.write(FAILED)
                 self._transport.close()
+
+    def let_go(self) -> None:
+        """Forget what refers to this: nobody works on the request any more."""
+        self.scope = None
+        self.passage = None
+        self._parts.clear()
+        self._on_complete = _nothing
 
     def on_departure(self, callback: Callable[[], None] | None) -> bool:
         """Call somebody when the client leaves before it has its response, instead of the last.
@@ -195,15 +231,33 @@ class Cycle:
         if kind == "http.response.body" and self.response_started and not self.response_complete:
             self._send_body(message.get("body", b""), more=message.get("more_body", False))
         elif kind == "http.response.start" and not self.response_started:
-            head = self._head(message["status"], message.get("headers", ()))
-            if self._left_to_send:
-                self._kept_head = head  # one write with what is sure to follow, not two
-            else:
-                self._transport.write(head)
-            self.response_started = True
-            self._expects_continue = False
+            self.begin(message["status"], message.get("headers", ()))
+            if not self._left_to_send:
+                self._transport.write(self._kept_head)
+                self._kept_head = b""
         else:
             raise RuntimeError(f"The ASGI message '{kind}' does not belong here.")
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the client takes less than it gets; `Passage.writable` says when no longer."""
+        return self._flow.write_paused
+
+    @property
+    def body(self) -> bytes:
+        """What is there of the request's body, where nobody has received it."""
+        parts = self._parts
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def begin(self, status: int, headers: Iterable[Header]) -> None:
+        """Begin the response; its head goes out with the first piece of its body."""
+        self._kept_head = self._head(status, headers)
+        self.response_started = True
+        self._expects_continue = False
+
+    def write(self, body: bytes, *, more: bool) -> None:
+        """Write a piece of the response's body, or the last of it."""
+        self._send_body(body, more=more)
 
     def _head(self, status: int, headers: Iterable[Header]) -> bytes:
         """Return the response's head, and settle how its body is sent."""
@@ -215,8 +269,11 @@ class Cycle:
         elif length is not None:
             self._left_to_send = int(length)
         elif not self._is_head and status not in BODILESS_STATUSES:
-            self._chunked = True
-            lines.append((b"transfer-encoding", b"chunked"))
+            if self._is_old:
+                self._until_close = True
+            else:
+                self._chunked = True
+                lines.append((b"transfer-encoding", b"chunked"))
         if b"close" in named.get(b"connection", b"").lower():
             self.keep_alive = False
         elif not self.keep_alive:
@@ -233,11 +290,13 @@ class Cycle:
             self._left_to_send = 0
             self._transport.write(head)
         elif self._chunked:
+            end = b"" if more else b"0\r\n\r\n"
             if body:
-                end = b"" if more else b"0\r\n\r\n"
-                self._transport.write(b"%x\r\n%b\r\n%b" % (len(body), body, end))
-            elif not more:
-                self._transport.write(b"0\r\n\r\n")
+                self._transport.write(b"%b%x\r\n%b\r\n%b" % (head, len(body), body, end))
+            elif head or end:
+                self._transport.write(head + end)
+        elif self._until_close:
+            self._transport.write(head + body)
         else:
             self._left_to_send -= len(body)
             if self._left_to_send < 0:

@@ -100,7 +100,8 @@ class Outward:
 
     Args:
         send: ASGI's.
-        state: of the request: its id, and how its sender stands with its limits.
+        state: of the request: its id, how its sender stands with its limits, and the status of a
+            response that has begun already.
 
     Attributes:
         status: of the response; 0 until it has begun.
@@ -111,20 +112,24 @@ class Outward:
     def __init__(self, send: Send, state: MutableMapping[str, Any]) -> None:
         self._send = send
         self._state = state
-        self.status = 0
+        self.status: int = state.get("status", 0)
 
     def send(self, message: Message) -> Awaitable[None]:
         """Pass a part of the response on."""
         if message["type"] in HEADS:
             self.status = message.get("status", SWITCHING_PROTOCOLS)
-            message["headers"] = [
-                *message.get("headers", ()),
-                (b"x-request-id", self._state["request_id"].encode("ascii")),
-                *SECURITY_HEADERS,
-                *rate_limit_headers(self._state.get("standing")),
-                *self._state.get("notices", ()),
-            ]
+            message["headers"] = [*message.get("headers", ()), *headers_for_all(self._state)]
         return self._send(message)
+
+
+def headers_for_all(state: MutableMapping[str, Any]) -> list[Header]:
+    """Return the headers that every response has."""
+    return [
+        (b"x-request-id", state["request_id"].encode("ascii")),
+        *SECURITY_HEADERS,
+        *rate_limit_headers(state.get("standing")),
+        *state.get("notices", ()),
+    ]
 
 
 class Door:
@@ -158,15 +163,14 @@ class Door:
         if scope["type"] == "websocket":
             scope["method"] = "GET"  # which a handshake is (RFC 6455, 4.1)
             send = denying(send)
-        begun = time.perf_counter()
-        state = scope.setdefault("state", {})
-        state["request_id"] = request_id = request_id_of(scope)
+        state = self.arrive(scope)
+        request_id = state["request_id"]
         outward = Outward(send, state)
         error: InfernoError | None = None
         try:
             await self._app(scope, receive, outward.send)
         except ClientDisconnected:
-            log.info("client_disconnected", request_id=request_id, path=scope["path"])
+            self.note_departure(scope)
         except InfernoError as known:
             error = known
         except asyncio.CancelledError:
@@ -181,9 +185,31 @@ class Door:
             if error is not None:
                 await self._refuse(error, scope, outward)
         finally:
-            self._on_answer(scope, outward.status, time.perf_counter() - begun)
+            self._on_answer(scope, outward.status, time.perf_counter() - state["begun"])
         if error is not None or self._access_log:
-            self._log(scope, outward.status, time.perf_counter() - begun, error)
+            self._log(scope, outward.status, time.perf_counter() - state["begun"], error)
+
+    def arrive(self, scope: Scope) -> MutableMapping[str, Any]:
+        """Return the state of a request that comes in: its id, and when it began.
+
+        One that was served without a task till now has them already.
+        """
+        state: MutableMapping[str, Any] = scope.setdefault("state", {})
+        if "begun" not in state:
+            state["begun"] = time.perf_counter()
+            state["request_id"] = request_id_of(scope)
+        return state
+
+    def depart(self, scope: Scope, status: int) -> None:
+        """Note that a request is over which did not need this door to answer it."""
+        seconds = time.perf_counter() - scope["state"]["begun"]
+        self._on_answer(scope, status, seconds)
+        if self._access_log:
+            self._log(scope, status, seconds, None)
+
+    def note_departure(self, scope: Scope) -> None:
+        """Note that a client left before it had its answer."""
+        log.info("client_disconnected", request_id=scope["state"]["request_id"], path=scope["path"])
 
     async def _refuse(self, error: InfernoError, scope: Scope, outward: Outward) -> None:
         """Send the error's envelope, or break off a response that has begun."""

@@ -19,7 +19,7 @@ from inferno.core.errors import ConfigurationError
 from inferno.web.door import Render
 from inferno.web.mixed import MixedServer
 from inferno.web.places import Places
-from inferno.web.protocol import ConnectionLimits, GuardedProtocol
+from inferno.web.protocol import ConnectionLimits, GuardedProtocol, Shortcut
 from inferno.web.sockets import SocketLimits, SocketProtocol
 
 BACKLOG = 2048
@@ -90,6 +90,7 @@ class Listener(uvicorn.Server):
         also: serves HTTPS beside HTTP, on the same socket; None for HTTP alone.
         sockets: what clients of WebSockets may take; None where the app has none.
         places: how many connections an address may have; any number where not given.
+        shortcut: serves requests without a task, where it can.
 
     Raises:
         ConfigurationError: the certificate cannot be used.
@@ -106,9 +107,12 @@ class Listener(uvicorn.Server):
         also: Certificate | None = None,
         sockets: SocketLimits | None = None,
         places: Places | None = None,
+        shortcut: Shortcut | None = None,
     ) -> None:
         places = Places() if places is None else places
-        protocol = functools.partial(GuardedProtocol, limits=limits, places=places, render=render)
+        protocol = functools.partial(
+            GuardedProtocol, limits=limits, places=places, render=render, shortcut=shortcut
+        )
         super().__init__(
             uvicorn.Config(
                 app,
@@ -194,6 +198,9 @@ class Listener(uvicorn.Server):
         end = time.monotonic() + grace
         while self._is_answering() and time.monotonic() < end:  # noqa: ASYNC110
             await asyncio.sleep(DRAIN_TICK_SECONDS)
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, GuardedProtocol):
+                connection.hand_over()  # uvicorn cuts off tasks, and nothing else
         self.config.timeout_graceful_shutdown = max(0, round(end - time.monotonic()))
         await super().shutdown(sockets)
 

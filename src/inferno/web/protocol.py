@@ -13,8 +13,9 @@ import http
 import secrets
 import time
 import urllib.parse
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import httptools
 from starlette.types import Scope
@@ -23,6 +24,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from inferno.core.errors import InvalidRequest
 from inferno.web.cycle import Cycle
 from inferno.web.door import SECURITY_HEADERS, Render
+from inferno.web.exchange import header_of
 from inferno.web.places import Places
 
 
@@ -45,6 +47,31 @@ CROWDED_SECONDS = 1.0
 """In which a connection too many has to say something, to hear that it is."""
 
 
+WHOLE_BYTES = 256 * 1024
+"""Of a body that is waited for before anybody serves its request."""
+
+
+class Shortcut(Protocol):
+    """Serves requests where no task is needed: in the callback that brings them."""
+
+    def wants(self, scope: Scope) -> bool:
+        """Return whether a request may be one of those, going by its head."""
+
+    def begin(self, scope: Scope, cycle: Cycle, serve: Callable[[Cycle], None]) -> bool:
+        """Begin to serve a request, which is here as a whole.
+
+        As long as it needs no task, `cycle.passage` is what serves it.
+
+        Args:
+            scope: of the request.
+            cycle: the request and its response.
+            serve: lets the app go on with it, in a task.
+
+        Returns:
+            Whether it is served; else the app has to serve it, as if nothing had happened.
+        """
+
+
 class Malformed(Exception):
     """A request was refused while it was parsed; no more of it is read."""
 
@@ -56,15 +83,24 @@ class GuardedProtocol(HttpToolsProtocol):
         limits: what the client may take.
         places: what all connections of an address take.
         render: the API's error envelope.
+        shortcut: asked first, where a request is here as a whole.
         options: uvicorn's own.
     """
 
     cycle: Cycle  # type: ignore[assignment]  # it does all that uvicorn's own is asked to
 
     def __init__(
-        self, *, limits: ConnectionLimits, places: Places, render: Render, **options: Any
+        self,
+        *,
+        limits: ConnectionLimits,
+        places: Places,
+        render: Render,
+        shortcut: Shortcut | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
+        self._shortcut = shortcut
+        self._awaited: Cycle | None = None  # whose body has to be whole before it is served
         self._limits = limits
         self._places = places
         self._holder: str | None = None
@@ -87,7 +123,9 @@ class GuardedProtocol(HttpToolsProtocol):
         """The client has gone; what it waits for is told."""
         self.connections.discard(self)
         self._places.give_back(self._holder)
-        if self._answering is not None:
+        if self._awaited is not None:
+            self._awaited.let_go()
+        elif self._answering is not None:
             self._answering.disconnect()
         self.pipeline.clear()
         self.flow.resume_writing()
@@ -172,10 +210,24 @@ class GuardedProtocol(HttpToolsProtocol):
             ),
         )
         if before is None or before.response_complete:
-            self._start_asgi_task(self.cycle, self.app)
+            if self._may_be_short(scope):
+                self._answering = self._awaited = self.cycle
+                self.cycle.hold = WHOLE_BYTES
+            else:
+                self._serve(self.cycle)
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))  # type: ignore[arg-type]
+
+    def _may_be_short(self, scope: Scope) -> bool:
+        """Return whether a request is served where it is whole, and not before."""
+        if self._shortcut is None or self.expect_100_continue:
+            return False
+        length = header_of(scope, b"content-length")
+        return length is not None and int(length) <= WHOLE_BYTES and self._shortcut.wants(scope)
+
+    def _serve(self, cycle: Cycle) -> None:
+        self._start_asgi_task(cycle, self.app)
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._answering = cycle
@@ -196,6 +248,17 @@ class GuardedProtocol(HttpToolsProtocol):
         self._deadline = None
         if not self._is_handshake and not self.cycle.response_complete:
             self.cycle.end()
+            if self._awaited is self.cycle:
+                self._awaited = None
+                self._serve_shortly(self.cycle)
+
+    def _serve_shortly(self, cycle: Cycle) -> None:
+        """Serve a request that is whole; in a task only where the shortcut will not."""
+        scope = cycle.scope
+        if self._shortcut is None or scope is None:
+            return
+        if not self._shortcut.begin(scope, cycle, self._serve):
+            self._serve(cycle)
 
     def on_response_complete(self) -> None:
         """A request has been answered; the next one may already wait."""
@@ -207,6 +270,17 @@ class GuardedProtocol(HttpToolsProtocol):
             self._start_asgi_task(*self.pipeline.pop())
         else:
             self._idle_until = time.monotonic() + self.timeout_keep_alive
+
+    def resume_writing(self) -> None:
+        """The client takes more again."""
+        super().resume_writing()
+        if self._answering is not None and self._answering.passage is not None:
+            self._answering.passage.writable()
+
+    def hand_over(self) -> None:
+        """Have what is served without a task go on in one."""
+        if self._answering is not None and self._answering.passage is not None:
+            self._answering.passage.hand_over()
 
     def handle_websocket_upgrade(self) -> None:
         """Hand the connection over, unless an earlier request on it is still being answered."""
@@ -221,6 +295,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
         While reading is paused it is we who do not take what the client sends.
         """
+        if self._answering is not None and self._answering.passage is not None:
+            self._answering.passage.expire(now)
         if self._idle_until is not None and now >= self._idle_until:
             self.transport.close()
         if self._deadline is None or now < self._deadline or self.flow.read_paused:
