@@ -750,18 +750,27 @@ def _encode_head(
     The whole head is checked at once: it must hold the line ends written here and no others.
     """
     _check_names(tuple([name for name, _ in headers]))
-    if not method.isalpha() or not path or b" " in path:
-        raise ValueError("Method or path would break the request line.")
-    lines = [b"%b %b HTTP/1.1" % (method, path), b"Host: " + address.authority]
+    lines = list(map(b": ".join, headers))
     if length or method not in _BODILESS:
         lines.append(b"Content-Length: %d" % length)
-    lines += map(b": ".join, headers)
     lines += (b"", b"")
-    head = b"\r\n".join(lines)
-    ends = len(lines) - 1
-    if head.count(b"\n") != ends or head.count(b"\r") != ends or b"\0" in head:
+    rest = b"\r\n".join(lines)
+    _check_lines(rest, len(lines) - 1)
+    return _encode_start(address.authority, method, path) + rest
+
+
+@lru_cache(maxsize=1024)  # most requests are for the same few
+def _encode_start(authority: bytes, method: bytes, path: bytes) -> bytes:
+    if not method.isalpha() or not path or b" " in path:
+        raise ValueError("Method or path would break the request line.")
+    start = b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (method, path, authority)
+    _check_lines(start, 2)
+    return start
+
+
+def _check_lines(text: bytes, ends: int) -> None:
+    if text.count(b"\n") != ends or text.count(b"\r") != ends or b"\0" in text:
         raise ValueError("Path or headers contain CR, LF or NUL.")
-    return head
 
 
 @lru_cache(maxsize=64)  # nearly all requests have the same

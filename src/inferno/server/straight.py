@@ -24,8 +24,8 @@ from inferno.server.relay import take_down
 from inferno.server.serving import Observed, caller_of
 from inferno.tenancy.access import Visit
 from inferno.web.cycle import Cycle
-from inferno.web.door import Door, headers_for_all
-from inferno.web.exchange import EVENT_STREAM, JSON_TYPE, Header, header_of
+from inferno.web.door import Door, encoded, lines_for_all
+from inferno.web.exchange import EVENT_STREAM, JSON_TYPE, header_of
 
 PATHS: dict[str, Operation] = {
     "/v1/chat/completions": "chat",
@@ -39,6 +39,8 @@ WHOLE_BYTES = 32 * 1024
 """Of an answer that is not streamed; a task waits for what is larger."""
 PRECISE_SECONDS = 2.5
 """Before its time is over a request is given to a task, whose timer is exact."""
+
+JSON_LINES, EVENT_LINES = encoded([JSON_TYPE]), encoded(EVENT_STREAM)
 
 Serve = Callable[[Cycle], None]
 
@@ -177,7 +179,7 @@ class Passage:
             self._fail(failure)
             return
         body = as_asked(body, call)
-        self._begin(JSON_TYPE, (b"content-length", b"%d" % len(body)))
+        self._begin(JSON_LINES, length=len(body))
         self._cycle.write(body, more=False)
         self._conclude()
 
@@ -199,7 +201,7 @@ class Passage:
         is_over = response.is_whole and events.done
         if passed or is_over:
             if not self._cycle.response_started:
-                self._begin(*EVENT_STREAM)
+                self._begin(EVENT_LINES, length=None)
             self._cycle.write(passed, more=not is_over)
         if is_over:
             self._opening.end()
@@ -209,11 +211,11 @@ class Passage:
         else:
             response.expect_more()
 
-    def _begin(self, *headers: Header) -> None:
+    def _begin(self, lines: bytes, *, length: int | None) -> None:
         state = self._scope["state"]
         state["status"] = OK
-        served = served_by(self._passing.call.journey)
-        self._cycle.begin(OK, [*headers, *served, *headers_for_all(state)])
+        served = encoded(served_by(self._passing.call.journey))
+        self._cycle.begin(OK, lines + served + lines_for_all(state), length=length)
 
     def writable(self) -> None:
         """The client takes more again: what waits for it may go out."""

@@ -20,6 +20,8 @@ from inferno.web.exchange import DEPARTURE, Header
 
 BODILESS_STATUSES = frozenset({204, 304})
 
+CHUNKED_LINE = b"transfer-encoding: chunked\r\n"
+
 FAILED = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 """For a request that no door has answered."""
 
@@ -231,7 +233,8 @@ class Cycle:
         if kind == "http.response.body" and self.response_started and not self.response_complete:
             self._send_body(message.get("body", b""), more=message.get("more_body", False))
         elif kind == "http.response.start" and not self.response_started:
-            self.begin(message["status"], message.get("headers", ()))
+            self._kept_head = self._head(message["status"], message.get("headers", ()))
+            self._has_begun()
             if not self._left_to_send:
                 self._transport.write(self._kept_head)
                 self._kept_head = b""
@@ -249,15 +252,39 @@ class Cycle:
         parts = self._parts
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def begin(self, status: int, headers: Iterable[Header]) -> None:
-        """Begin the response; its head goes out with the first piece of its body."""
-        self._kept_head = self._head(status, headers)
+    def begin(self, status: int, lines: bytes, *, length: int | None) -> None:
+        """Begin a response with a body; its head goes out with the first piece of that.
+
+        Args:
+            status: of the response.
+            lines: its headers as they are sent, each with its line's end, without those that say
+                how long the body is.
+            length: of the body; None where it is not known yet.
+        """
+        if length is not None:
+            self._left_to_send = length
+            framing = b"content-length: %d\r\n" % length
+        else:
+            framing = CHUNKED_LINE if self._is_chunked_without_length() else b""
+        first = b"".join([b"%b: %b\r\n" % header for header in self._default_headers])
+        last = b"" if self.keep_alive else b"connection: close\r\n"
+        head = (STATUS_LINE[status], first, lines, framing, last, b"\r\n")
+        self._kept_head = b"".join(head)
+        self._has_begun()
+
+    def _has_begun(self) -> None:
         self.response_started = True
         self._expects_continue = False
 
     def write(self, body: bytes, *, more: bool) -> None:
         """Write a piece of the response's body, or the last of it."""
         self._send_body(body, more=more)
+
+    def _is_chunked_without_length(self) -> bool:
+        """Settle how a body is sent whose length nobody knows, and return whether in chunks."""
+        self._until_close = self._is_old
+        self._chunked = not self._is_old
+        return self._chunked
 
     def _head(self, status: int, headers: Iterable[Header]) -> bytes:
         """Return the response's head, and settle how its body is sent."""
@@ -268,12 +295,12 @@ class Cycle:
             self._chunked = named[b"transfer-encoding"].lower() == b"chunked"
         elif length is not None:
             self._left_to_send = int(length)
-        elif not self._is_head and status not in BODILESS_STATUSES:
-            if self._is_old:
-                self._until_close = True
-            else:
-                self._chunked = True
-                lines.append((b"transfer-encoding", b"chunked"))
+        elif (
+            not self._is_head
+            and status not in BODILESS_STATUSES
+            and self._is_chunked_without_length()
+        ):
+            lines.append((b"transfer-encoding", b"chunked"))
         if b"close" in named.get(b"connection", b"").lower():
             self.keep_alive = False
         elif not self.keep_alive:

@@ -7,7 +7,7 @@ import math
 import random
 import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Protocol
 
 import structlog
@@ -78,13 +78,22 @@ def rate_limit_headers(standing: Standing | None) -> list[Header]:
     """Return seed 001's `X-RateLimit-…` headers; none where nothing is limited."""
     if standing is None:
         return []
-    after = math.ceil(standing.reset_after)
     return [
-        (b"x-ratelimit-limit", b"%d" % standing.limit),
-        (b"x-ratelimit-remaining", b"%d" % standing.remaining),
-        (b"x-ratelimit-reset", b"%d" % (math.ceil(time.time()) + after)),
-        (b"x-ratelimit-reset-after", b"%d" % after),
+        (name, b"%d" % value) for name, value in zip(RATE_LIMIT, _figures(standing), strict=True)
     ]
+
+
+RATE_LIMIT = (
+    b"x-ratelimit-limit",
+    b"x-ratelimit-remaining",
+    b"x-ratelimit-reset",
+    b"x-ratelimit-reset-after",
+)
+
+
+def _figures(standing: Standing) -> tuple[int, int, int, int]:
+    after = math.ceil(standing.reset_after)
+    return standing.limit, standing.remaining, math.ceil(time.time()) + after, after
 
 
 def request_id_of(scope: Scope) -> str:
@@ -130,6 +139,28 @@ def headers_for_all(state: MutableMapping[str, Any]) -> list[Header]:
         *rate_limit_headers(state.get("standing")),
         *state.get("notices", ()),
     ]
+
+
+def encoded(headers: Iterable[Header]) -> bytes:
+    """Return headers as they are sent."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
+_SECURITY_LINES = encoded(SECURITY_HEADERS)
+_RATE_LIMIT_LINES = encoded((name, b"%d") for name in RATE_LIMIT)
+
+
+def lines_for_all(state: MutableMapping[str, Any]) -> bytes:
+    """Return `headers_for_all` as they are sent."""
+    standing, notices = state.get("standing"), state.get("notices", ())
+    return b"".join(
+        (
+            b"x-request-id: %b\r\n" % state["request_id"].encode("ascii"),
+            _SECURITY_LINES,
+            b"" if standing is None else _RATE_LIMIT_LINES % _figures(standing),
+            encoded(notices) if notices else b"",
+        )
+    )
 
 
 class Door:

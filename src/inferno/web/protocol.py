@@ -109,6 +109,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._unused_bytes = 0  # received since the last head, piece of a body, or request
         self._hosts = 0
+        self._is_handshake = False  # whether the request asks for a WebSocket, and there are some
+        self._now = time.monotonic()  # when bytes arrived last, or the connection did
         self._deadline: float | None = None
         self._idle_until: float | None = None
         self._answering: Cycle | None = None  # the newest request is `cycle`
@@ -139,6 +141,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._refuse(429, "This address has too many open connections.")
             return
         self._idle_until = None
+        self._now = time.monotonic()
         self._unused_bytes += len(data)
         super().data_received(data)
         if self._unused_bytes > self._limits.header_bytes:
@@ -185,6 +188,7 @@ class GuardedProtocol(HttpToolsProtocol):
         scope: Scope = self.scope  # type: ignore[assignment]
         scope["http_version"] = version
         scope["method"] = self.parser.get_method().decode("ascii")
+        self._is_handshake = self.parser.should_upgrade() and self._should_upgrade()
         if not self._is_handshake:
             self._begin(scope, keep_alive=version != "1.0" and self.parser.should_keep_alive())
         self._place = "body"
@@ -316,11 +320,6 @@ class GuardedProtocol(HttpToolsProtocol):
         return self._holder is None
 
     @property
-    def _is_handshake(self) -> bool:
-        """Whether the request asks for a WebSocket, and there are some here."""
-        return bool(self.parser.should_upgrade()) and self._should_upgrade()
-
-    @property
     def is_answering(self) -> bool:
         """Whether a request is being answered."""
         return self.cycle is not None and not self.cycle.response_complete
@@ -340,7 +339,7 @@ class GuardedProtocol(HttpToolsProtocol):
         return self.cycle.response_complete
 
     def _expect_within(self, seconds: float) -> None:
-        self._deadline = time.monotonic() + seconds
+        self._deadline = self._now + seconds
 
     def _refuse_size(self) -> None:
         maximum = self._limits.header_bytes
