@@ -94,7 +94,8 @@ class Window:
         self._weights[index] -= weight
         self._sums[index // BLOCK] -= weight
         self.total -= weight
-        self._drop_tail()
+        if not self._weights[-1]:
+            self._drop_tail()
 
     def wait(self, now: int, weight: int, limit: int) -> int:
         """Return the nanoseconds until `weight` more fits; the window's length where it never does.

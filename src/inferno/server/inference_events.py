@@ -14,11 +14,19 @@ def telling(outbox: Outbox) -> Observer:
     """Return the observer that leaves an event of each inference in the outbox."""
 
     def observe(inference: Inference) -> None:
-        event = event_of(inference)
-        if event is not None:
-            outbox.publish(event)
+        if outbox.interest.has(inference.tenant, name_of(inference)):
+            event = event_of(inference)
+            if event is not None:
+                outbox.publish(event)
 
     return observe
+
+
+def name_of(inference: Inference) -> EventName:
+    """Return what an event of an inference is called."""
+    if inference.outcome == "success":
+        return EventName.INFERENCE_COMPLETE
+    return EventName.INFERENCE_FAILED
 
 
 def event_of(inference: Inference) -> Event | None:
@@ -38,8 +46,7 @@ def event_of(inference: Inference) -> Event | None:
         "stream": inference.streamed,
         "user_id": inference.user_id,
     }
-    if inference.outcome == "success":
-        return Event(name=EventName.INFERENCE_COMPLETE, tenant=inference.tenant, data=data)
-    # The message of an error may quote what was sent; its code does not.
-    data["error"] = code_of(inference.error) if inference.error else "INTERNAL_ERROR"
-    return Event(name=EventName.INFERENCE_FAILED, tenant=inference.tenant, data=data)
+    if inference.outcome != "success":
+        # The message of an error may quote what was sent; its code does not.
+        data["error"] = code_of(inference.error) if inference.error else "INTERNAL_ERROR"
+    return Event(name=name_of(inference), tenant=inference.tenant, data=data)

@@ -100,19 +100,18 @@ class Passing:
 
     Attributes:
         opening: the call on its way; None where it has to be sent, for the first time or again.
-        events: what has come of its answer, where that is a stream.
         failure: why no more of its answer will come.
     """
 
-    __slots__ = ("call", "events", "failure", "head", "opening", "work")
+    __slots__ = ("_events", "call", "failure", "head", "opening", "work")
 
     def __init__(self, call: Call, head: Head, work: Observed) -> None:
         self.call = call
         self.head = head
         self.work = work
         self.opening: Opening | None = None
-        self.events = PassedEvents(call, head)
         self.failure: InfernoError | None = None
+        self._events: PassedEvents | None = None
 
     async def go_through(self, exchange: Visited, services: Services) -> None:
         """Send the call, or go on with it, and pass its answer on."""
@@ -130,9 +129,21 @@ class Passing:
         """Return the call on its way, or one that is to be sent, for an answer from the start."""
         opening, self.opening = self.opening, None
         if opening is None:
-            self.events = PassedEvents(self.call, self.head)
+            self._events = None
             opening = services.forwarder.open(self.call)
         return opening
+
+    @property
+    def events(self) -> PassedEvents:
+        """What has come of the answer, where that is a stream."""
+        if self._events is None:
+            self._events = PassedEvents(self.call, self.head)
+        return self._events
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the last event of the answer was there."""
+        return self._events is not None and self._events.done
 
     def _check(self) -> None:
         if self.failure is not None:

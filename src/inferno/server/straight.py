@@ -233,7 +233,7 @@ class Passage:
         """The client has gone: hang up on the server."""
         self._let_go()
         self._opening.end()
-        self._passing.work.tell("success" if self._passing.events.done else "cancelled")
+        self._passing.work.tell("success" if self._passing.is_done else "cancelled")
         self._straight.door.note_departure(self._scope)
         self._settle()
 
@@ -271,7 +271,7 @@ class Passage:
         passing = self._passing
         exchange.routed = passing.call.journey
         exchange.started = "status" in self._scope["state"]
-        exchange.whole = passing.events.done
+        exchange.whole = passing.is_done
         passing.work.exchange = exchange
         try:
             await passing.go_through(exchange, services)

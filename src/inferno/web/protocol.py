@@ -106,8 +106,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._holder: str | None = None
         self._render = render
         self._place: Literal["between", "head", "body"] = "between"
-        self._head_bytes = 0
         self._unused_bytes = 0  # received since the last head, piece of a body, or request
+        self._arrived = 0  # together with what a head may be in that began before: none is larger
         self._hosts = 0
         self._is_handshake = False  # whether the request asks for a WebSocket, and there are some
         self._now = time.monotonic()  # when bytes arrived last, or the connection did
@@ -142,6 +142,7 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         self._idle_until = None
         self._now = time.monotonic()
+        self._arrived = len(data) + (self._arrived if self._place == "head" else 0)
         self._unused_bytes += len(data)
         super().data_received(data)
         if self._unused_bytes > self._limits.header_bytes:
@@ -154,20 +155,17 @@ class GuardedProtocol(HttpToolsProtocol):
         """A request begins."""
         super().on_message_begin()
         self._place = "head"
-        self._head_bytes = 0
         self._hosts = 0
         self._expect_within(self._limits.header_seconds)
 
     def on_url(self, url: bytes) -> None:
         """A piece of the target arrived."""
-        self._head_bytes += len(url)
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A field arrived; those behind the body are none of the head's (RFC 9110, 6.5.1)."""
         if self._place != "head":
             return
-        self._head_bytes += len(name) + len(value) + len(": \r\n")
         name = name.lower()
         if name == b"host":
             self._hosts += 1
@@ -178,7 +176,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is complete."""
         self._unused_bytes = 0
-        if self._head_bytes > self._limits.header_bytes:
+        maximum = self._limits.header_bytes
+        if self._arrived > maximum and self._head_size() > maximum:
             self._refuse_size()
             raise Malformed
         version = self.parser.get_http_version()
@@ -193,6 +192,10 @@ class GuardedProtocol(HttpToolsProtocol):
             self._begin(scope, keep_alive=version != "1.0" and self.parser.should_keep_alive())
         self._place = "body"
         self._expect_within(self._limits.body_seconds)
+
+    def _head_size(self) -> int:
+        fields = sum(len(name) + len(value) + len(": \r\n") for name, value in self.headers)
+        return len(self.url) + fields
 
     def _begin(self, scope: Scope, *, keep_alive: bool) -> None:
         """Let the app answer a request, once it has answered those before."""

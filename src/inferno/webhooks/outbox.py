@@ -67,7 +67,7 @@ class Outbox:
         """Published events that were not kept, since the start."""
         self._database = database
         self._sealer = sealer
-        self._interest = interest
+        self.interest = interest
         self._waiting: deque[Moment] = deque()
         self._unreported = 0
         self._published = asyncio.Event()
@@ -113,7 +113,7 @@ class Outbox:
 
         When too many wait, further ones are counted, and the count is logged.
         """
-        if not self._interest.has(event.tenant, event.name):
+        if not self.interest.has(event.tenant, event.name):
             return
         if len(self._waiting) >= MAX_WAITING:
             self.dropped += 1
@@ -125,7 +125,7 @@ class Outbox:
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[None]:
         """Write published events while the block runs, and those that are left at its end."""
-        await self._interest.look()
+        await self.interest.look()
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(self._write()), tasks.create_task(self._look())]
             try:
@@ -185,7 +185,7 @@ class Outbox:
         while True:
             await asyncio.sleep(LOOK_EVERY)
             try:
-                await self._interest.look()
+                await self.interest.look()
             except InfernoError as error:
                 log.warning("webhooks_not_read", error=error.message)
 
