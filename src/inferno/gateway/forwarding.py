@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
-from typing import Any, TypedDict
+from typing import Any
 
 import msgspec
 import structlog
@@ -41,7 +41,6 @@ from inferno.gateway.residency import Residency
 from inferno.gateway.retries import RetryBudget
 from inferno.gateway.routing import Caller, Destination, Routes
 from inferno.gateway.upstream import (
-    Address,
     ConnectFailed,
     ConnectionLost,
     Headers,
@@ -63,9 +62,6 @@ BUSY = frozenset({429, 502, 503, 504})
 PROGRESS = b',"return_progress":true'
 """What replicas of ours are asked for; other servers may refuse what they do not know. Quotes
 within texts are escaped in JSON, so no text can look like it."""
-Message = tuple[Address, bytes, bytes, Headers, bytes]
-"""Address, method, path, headers and body."""
-
 MAX_ERROR_BYTES = 64 * 1024
 MAX_ANSWER_BYTES = 256 * 2**20
 
@@ -130,13 +126,6 @@ def with_fields(body: bytes, changes: Mapping[str, Any]) -> bytes:
     for name, value in changes.items():
         fields[name] = msgspec.Raw(msgspec.json.encode(value))
     return msgspec.json.encode(fields)
-
-
-class Patience(TypedDict):
-    """How long a server may take, as `UpstreamClient.request` takes it."""
-
-    response_timeout: float | None
-    read_timeout: float | None
 
 
 class Answer:
@@ -296,8 +285,16 @@ class Opening:
         if endpoint is None:
             return None
         self._go_to(endpoint)
-        client, request = self._message(endpoint)
-        self._sent = client.begin(*request, **self._patience())
+        client, timeouts = endpoint.client or self._forwarder.client, self._forwarder.timeouts
+        self._sent = client.begin(
+            endpoint.address,
+            b"POST",
+            self._call.path,
+            self._headers(endpoint),
+            self._call.body_for(endpoint),
+            response_timeout=(timeouts.first_byte or None) if self._call.streamed else None,
+            read_timeout=(timeouts.idle or None) if self._call.streamed else None,
+        )
         return self._sent
 
     def has_begun(self) -> None:
@@ -525,12 +522,20 @@ class Opening:
             await self._forwarder.residency.ensure_wanted(destination.service, destination.target)
 
     def _request(self, endpoint: Endpoint) -> Awaitable[UpstreamResponse]:
-        client, request = self._message(endpoint)
+        client, timeouts = endpoint.client or self._forwarder.client, self._forwarder.timeouts
         sent, self._sent = self._sent, None
-        return client.request(*request, **self._patience(), sent=sent)
+        return client.request(
+            endpoint.address,
+            b"POST",
+            self._call.path,
+            self._headers(endpoint),
+            self._call.body_for(endpoint),
+            response_timeout=(timeouts.first_byte or None) if self._call.streamed else None,
+            read_timeout=(timeouts.idle or None) if self._call.streamed else None,
+            sent=sent,
+        )
 
-    def _message(self, endpoint: Endpoint) -> tuple[UpstreamClient, Message]:
-        """Return what is sent to an endpoint, and by which client."""
+    def _headers(self, endpoint: Endpoint) -> Headers:
         call = self._call
         headers = [
             (b"content-type", b"application/json"),
@@ -542,18 +547,7 @@ class Opening:
             headers.append((b"traceparent", call.traceparent))
             if call.tracestate:
                 headers.append((b"tracestate", call.tracestate))
-        message = (endpoint.address, b"POST", call.path, headers, call.body_for(endpoint))
-        return endpoint.client or self._forwarder.client, message
-
-    def _patience(self) -> Patience:
-        """Return how long an endpoint may take to answer."""
-        timeouts = self._forwarder.timeouts
-        if not self._call.streamed:
-            return {"response_timeout": None, "read_timeout": None}
-        return {
-            "response_timeout": timeouts.first_byte or None,
-            "read_timeout": timeouts.idle or None,
-        }
+        return headers
 
 
 def check_capabilities(call: Call, endpoint: Endpoint) -> None:

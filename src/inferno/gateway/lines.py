@@ -29,7 +29,8 @@ class Waiting:
     """Those who wait, in bands by priority and flows within a band."""
 
     def __init__(self) -> None:
-        self._bands: dict[int, OrderedDict[str, deque[tuple[Place, Want]]]] = {}
+        self.bands: dict[int, OrderedDict[str, deque[tuple[Place, Want]]]] = {}
+        """Empty where nobody waits."""
         self._counts: dict[int, int] = {}
 
     def count(self) -> int:
@@ -46,13 +47,13 @@ class Waiting:
 
     def push(self, place: Place, want: Want) -> None:
         """Put somebody at the end of its flow."""
-        band = self._bands.setdefault(want.priority, OrderedDict())
+        band = self.bands.setdefault(want.priority, OrderedDict())
         band.setdefault(want.flow, deque()).append((place, want))
         self._counts[want.priority] = self._counts.get(want.priority, 0) + 1
 
     def remove(self, place: Place, want: Want) -> bool:
         """Take somebody out. Returns False where it was out already."""
-        band = self._bands.get(want.priority, OrderedDict())
+        band = self.bands.get(want.priority, OrderedDict())
         flow = band.get(want.flow)
         if flow is None or (place, want) not in flow:
             return False
@@ -62,48 +63,45 @@ class Waiting:
 
     def heads(self) -> Iterator[tuple[Place, Want]]:
         """Yield the first of each flow, the most important first; serve none, or one and stop."""
-        for priority in sorted(self._bands, reverse=True):
-            for flow in list(self._bands[priority].values()):
+        for priority in sorted(self.bands, reverse=True):
+            for flow in list(self.bands[priority].values()):
                 yield flow[0]
 
     def take(self, want: Want) -> None:
         """Take the head of a flow out; the other flows of its band come before it now."""
-        self._bands[want.priority][want.flow].popleft()
+        self.bands[want.priority][want.flow].popleft()
         self._took(want)
-        band = self._bands.get(want.priority)
+        band = self.bands.get(want.priority)
         if band is not None and want.flow in band:
             band.move_to_end(want.flow)
 
     def last_below(self, priority: int) -> tuple[Place, Want] | None:
         """Return the latest of the least important who matter less than that; no background."""
-        for band in sorted(self._bands):
+        for band in sorted(self.bands):
             if band == BACKGROUND:
                 continue
             if band >= priority:
                 return None
-            flow = max(self._bands[band].values(), key=len)
+            flow = max(self.bands[band].values(), key=len)
             return flow[-1]
         return None
 
     def clear(self) -> list[Place]:
         """Take everybody out."""
         places = [
-            place for band in self._bands.values() for flow in band.values() for place, _ in flow
+            place for band in self.bands.values() for flow in band.values() for place, _ in flow
         ]
-        self._bands.clear()
+        self.bands.clear()
         self._counts.clear()
         return places
 
     def _took(self, want: Want) -> None:
         self._counts[want.priority] -= 1
-        band = self._bands[want.priority]
+        band = self.bands[want.priority]
         if not band[want.flow]:
             del band[want.flow]
         if not band:
-            del self._bands[want.priority]
-
-    def __bool__(self) -> bool:
-        return bool(self._bands)
+            del self.bands[want.priority]
 
 
 class Line:
@@ -151,7 +149,7 @@ class Line:
     @property
     def busy(self) -> bool:
         """Whether anybody works on or waits for this model."""
-        return bool(self._waiting) or self.in_flight > 0
+        return bool(self._waiting.bands) or self.in_flight > 0
 
     @property
     def reads_prompts(self) -> bool:
@@ -169,11 +167,11 @@ class Line:
 
     def take(self, want: Want) -> Endpoint | None:
         """Return an endpoint with one of its places taken, if there is one at once."""
-        self.touch()
-        if self._waiting and self._waiting.before(want.priority):
+        self.last_used = time.monotonic()
+        if self._waiting.bands and self._waiting.before(want.priority):
             return None
         endpoint = self._pick(want)
-        if endpoint is None or (want.sheddable and endpoint.saturated):
+        if endpoint is None or (want.priority < 0 and want.sheddable and endpoint.saturated):
             return None
         self._hand_over(endpoint, want)
         return endpoint
@@ -227,9 +225,10 @@ class Line:
     def release(self, endpoint: Endpoint, give_way: GiveWay | None = None, unread: int = 0) -> None:
         """Give a place back; whoever is next gets it, in whichever line of the endpoint."""
         endpoint.give_back(give_way, unread)
-        self.touch()
+        self.last_used = time.monotonic()
         if len(endpoint.lines) < 2:
-            self.serve_waiting()
+            if self._waiting.bands:
+                self.serve_waiting()
             return
         for line in sorted(endpoint.lines, key=lambda line: -line._waiting_priority()):
             line.serve_waiting()
@@ -277,7 +276,7 @@ class Line:
 
     def serve_waiting(self) -> None:
         """Hand free places to those who wait, the most important first."""
-        while self._waiting and self._serve_one():
+        while self._waiting.bands and self._serve_one():
             pass
 
     def _serve_one(self) -> bool:

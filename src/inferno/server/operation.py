@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Protocol
 
 from starlette.types import Receive, Scope, Send
@@ -24,6 +25,7 @@ from inferno.tenancy.overrides import Overrides
 from inferno.tenancy.sessions import Sessions
 from inferno.tenancy.users import Users
 from inferno.web.deprecation import Deprecation
+from inferno.web.door import encoded
 from inferno.web.exchange import Exchange, Header
 from inferno.webhooks.service import Webhooks
 
@@ -128,9 +130,24 @@ class Visited(Exchange):
             require(self.visit.principal, Permission.WRITE_CONFIG)
 
 
-def served_by(journey: Journey) -> list[Header]:
+def served_by(journey: Journey) -> Sequence[Header]:
     """Return the header that says which endpoint of a pool answered, once one has been asked."""
-    return [(SERVED, journey.address.encode("latin-1", "replace"))] if journey.address else []
+    return _served_by(journey.address)
+
+
+def served_line(journey: Journey) -> bytes:
+    """Return the same as it is sent."""
+    return _served_line(journey.address)
+
+
+@lru_cache(maxsize=1024)
+def _served_by(address: str) -> Sequence[Header]:
+    return ((SERVED, address.encode("latin-1", "replace")),) if address else ()
+
+
+@lru_cache(maxsize=1024)
+def _served_line(address: str) -> bytes:
+    return encoded(_served_by(address))
 
 
 Handler = Callable[[Visited, Services], Awaitable[None]]

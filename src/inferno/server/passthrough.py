@@ -97,66 +97,58 @@ class Passing:
         call: what is passed on.
         head: what was read of it.
         work: whose observers are told how it went.
-
-    Attributes:
-        opening: the call on its way; None where it has to be sent, for the first time or again.
+        opening: the call on its way; None where it has to be sent.
+        events: what has come of its answer, where that is a stream.
         failure: why no more of its answer will come.
     """
 
-    __slots__ = ("_events", "call", "failure", "head", "opening", "work")
+    __slots__ = ("_call", "_events", "_failure", "_head", "_opening", "_work")
 
-    def __init__(self, call: Call, head: Head, work: Observed) -> None:
-        self.call = call
-        self.head = head
-        self.work = work
-        self.opening: Opening | None = None
-        self.failure: InfernoError | None = None
-        self._events: PassedEvents | None = None
+    def __init__(
+        self,
+        call: Call,
+        head: Head,
+        work: Observed,
+        *,
+        opening: Opening | None = None,
+        events: PassedEvents | None = None,
+        failure: InfernoError | None = None,
+    ) -> None:
+        self._call = call
+        self._head = head
+        self._work = work
+        self._opening = opening
+        self._events = events
+        self._failure = failure
 
     async def go_through(self, exchange: Visited, services: Services) -> None:
         """Send the call, or go on with it, and pass its answer on."""
-        with self.work, exchange.client_present():
-            if self.head.stream:
+        with self._work, exchange.client_present():
+            if self._head.stream:
                 async with event_stream(exchange, openai_envelope):
                     await repeated(
                         lambda: self._stream(exchange, services), lambda: not exchange.started
                     )
             else:
                 answer = await repeated(lambda: self._read(services), lambda: not exchange.started)
-                await exchange.respond(200, as_asked(answer, self.call))
+                await exchange.respond(200, as_asked(answer, self._call))
 
-    def open(self, services: Services) -> Opening:
+    def _open(self, services: Services) -> Opening:
         """Return the call on its way, or one that is to be sent, for an answer from the start."""
-        opening, self.opening = self.opening, None
+        if self._failure is not None:
+            raise self._failure
+        opening, self._opening = self._opening, None
         if opening is None:
             self._events = None
-            opening = services.forwarder.open(self.call)
+            opening = services.forwarder.open(self._call)
         return opening
 
-    @property
-    def events(self) -> PassedEvents:
-        """What has come of the answer, where that is a stream."""
-        if self._events is None:
-            self._events = PassedEvents(self.call, self.head)
-        return self._events
-
-    @property
-    def is_done(self) -> bool:
-        """Whether the last event of the answer was there."""
-        return self._events is not None and self._events.done
-
-    def _check(self) -> None:
-        if self.failure is not None:
-            raise self.failure
-
     async def _read(self, services: Services) -> bytes:
-        self._check()
-        return await read_answer(self.call, self.open(services))
+        return await read_answer(self._call, self._open(services))
 
     async def _stream(self, exchange: Visited, services: Services) -> None:
-        self._check()
-        async with self.open(services) as answer:
-            events = self.events
+        async with self._open(services) as answer:
+            events = self._events or PassedEvents(self._call, self._head)
             async for piece in answer:
                 if passed := events.feed(piece):
                     exchange.whole = events.done

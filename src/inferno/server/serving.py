@@ -16,7 +16,7 @@ from inferno.gateway.forwarding import Call
 from inferno.gateway.routing import Caller, Destination, anybody_of
 from inferno.server.operation import Services, Visited
 from inferno.tenancy.access import Visit
-from inferno.web.exchange import ClientDisconnected, Exchange
+from inferno.web.exchange import NAMED, ClientDisconnected, Exchange
 
 SESSION = b"x-session-id"
 """Requests of one session go to the same target, and to the same endpoint where that can be."""
@@ -112,6 +112,8 @@ def caller_of(scope: Scope, principal: Principal) -> Caller:
     Raises:
         InvalidRequest: a header that is no text or too long.
     """
+    if NAMED in scope and ROUTING_HEADERS.isdisjoint(scope[NAMED]):
+        return anybody_of(principal.tenant)
     given: dict[bytes, str] = {}
     for name, value in scope["headers"]:
         if name in ROUTING_HEADERS and name not in given:

@@ -17,9 +17,10 @@ from starlette.types import Scope
 from inferno.core.errors import InfernoError
 from inferno.core.inferences import Operation
 from inferno.core.tenancy import Permission, Principal
+from inferno.gateway.forwarding import Call
 from inferno.gateway.upstream import UpstreamResponse
-from inferno.server.operation import HANDED_OVER, Services, Visited, served_by
-from inferno.server.passthrough import Head, Passing, as_asked, call_for, read_head
+from inferno.server.operation import HANDED_OVER, Services, Visited, served_line
+from inferno.server.passthrough import Head, PassedEvents, Passing, as_asked, call_for, read_head
 from inferno.server.relay import take_down
 from inferno.server.serving import Observed, caller_of
 from inferno.tenancy.access import Visit
@@ -95,8 +96,7 @@ class Straight:
         state["operation"] = path
         streamed = bool(head.stream)
         work = Observed(services, scope, visit, [call], self._paths[path], streamed=streamed)
-        passing = Passing(call, head, work)
-        Passage(self, scope, cycle, serve, visit, passing).begin()
+        Passage(self, scope, cycle, serve, visit, call, head, work).begin()
         return True
 
 
@@ -116,11 +116,13 @@ class Passage:
         cycle: the request and its response.
         serve: lets a task go on with it.
         visit: who sent it.
-        passing: what has become of it so far.
+        call: what is passed on.
+        head: what was read of it.
+        work: whose observers are told how it went.
     """
 
-    __slots__ = ("_cycle", "_opening", "_passing", "_response", "_scope", "_serve", "_straight",
-                 "visit")  # fmt: skip
+    __slots__ = ("_call", "_cycle", "_events", "_head", "_opening", "_passing", "_response",
+                 "_scope", "_serve", "_straight", "_work", "visit")  # fmt: skip
 
     def __init__(
         self,
@@ -129,26 +131,32 @@ class Passage:
         cycle: Cycle,
         serve: Serve,
         visit: Visit,
-        passing: Passing,
+        call: Call,
+        head: Head,
+        work: Observed,
     ) -> None:
         self._straight = straight
         self._scope = scope
         self._cycle = cycle
         self._serve = serve
-        self._passing = passing
-        self._opening = passing.open(straight.services)
-        self._response: UpstreamResponse | None = None
         self.visit = visit
+        self._call = call
+        self._head = head
+        self._work = work
+        self._opening = straight.services.forwarder.open(call)
+        self._response: UpstreamResponse | None = None
+        self._events: PassedEvents | None = None
+        self._passing: Passing | None = None
 
     def begin(self) -> None:
         """Send the request, or have a task send it."""
         self._cycle.passage = self
-        self._passing.work.begin()
-        self._response = self._opening.begin()
-        if self._response is None:
+        self._work.begin()
+        self._response = response = self._opening.begin()
+        if response is None:
             self.hand_over()
         else:
-            self._response.on_news = self._look
+            response.on_news = self._look
 
     # What happens meanwhile
 
@@ -159,24 +167,26 @@ class Passage:
         if response.status != OK:
             if response.status or response.has_failed:
                 self.hand_over()
-        else:
+            return
+        if not self._call.tally.begun:
             self._opening.has_begun()
-            if self._passing.head.stream:
-                self._pass_events_on(response)
-            else:
-                self._pass_whole_on(response)
+        if self._head.stream:
+            self._pass_events_on(response)
+        else:
+            self._pass_whole_on(response)
 
     def _pass_whole_on(self, response: UpstreamResponse) -> None:
         if not response.is_whole:
             if response.has_failed or response.held > WHOLE_BYTES:
                 self.hand_over()
             return
-        body, call = response.take(), self._passing.call
+        call = self._call
+        body = response.take()
         self._opening.end()
         try:
             take_down(call, body)
         except InfernoError as failure:
-            self._fail(failure)
+            self.hand_over(failure)
             return
         body = as_asked(body, call)
         self._begin(JSON_LINES, length=len(body))
@@ -190,15 +200,17 @@ class Passage:
         """
         if self._cycle.is_full:
             return
-        events = self._passing.events
+        events = self._events
+        if events is None:
+            events = self._events = PassedEvents(self._call, self._head)
         passed = b""
         if piece := response.take():
             try:
                 passed = events.feed(piece)
             except InfernoError as failure:
-                self._fail(failure)
+                self.hand_over(failure)
                 return
-        is_over = response.is_whole and events.done
+        is_over = events.done and response.is_whole
         if passed or is_over:
             if not self._cycle.response_started:
                 self._begin(EVENT_LINES, length=None)
@@ -214,8 +226,8 @@ class Passage:
     def _begin(self, lines: bytes, *, length: int | None) -> None:
         state = self._scope["state"]
         state["status"] = OK
-        served = encoded(served_by(self._passing.call.journey))
-        self._cycle.begin(OK, lines + served + lines_for_all(state), length=length)
+        lines = lines + served_line(self._call.journey) + lines_for_all(state)
+        self._cycle.begin(OK, lines, length=length)
 
     def writable(self) -> None:
         """The client takes more again: what waits for it may go out."""
@@ -233,14 +245,18 @@ class Passage:
         """The client has gone: hang up on the server."""
         self._let_go()
         self._opening.end()
-        self._passing.work.tell("success" if self._passing.is_done else "cancelled")
+        self._work.tell("success" if self._is_done else "cancelled")
         self._straight.door.note_departure(self._scope)
         self._settle()
+
+    @property
+    def _is_done(self) -> bool:
+        return self._events is not None and self._events.done
 
     def _conclude(self) -> None:
         """The client has all of its answer."""
         self._let_go()
-        self._passing.work.tell("success")
+        self._work.tell("success")
         self._settle()
 
     def _settle(self) -> None:
@@ -248,15 +264,23 @@ class Passage:
         self._straight.door.depart(self._scope, self._scope["state"].get("status", 0))
         self._cycle.let_go()
 
-    def _fail(self, failure: InfernoError) -> None:
-        self._opening.end()
-        self._passing.failure = failure
-        self.hand_over()
+    def hand_over(self, failure: InfernoError | None = None) -> None:
+        """Have a task go on from here.
 
-    def hand_over(self) -> None:
-        """Have a task go on from here."""
+        Args:
+            failure: why no more of the answer will come.
+        """
         self._let_go()
-        self._passing.opening = self._opening
+        if failure is not None:
+            self._opening.end()
+        self._passing = Passing(
+            self._call,
+            self._head,
+            self._work,
+            opening=self._opening,
+            events=self._events,
+            failure=failure,
+        )
         self._scope["state"][HANDED_OVER] = self
         self._serve(self._cycle)
 
@@ -268,13 +292,12 @@ class Passage:
 
     async def go_on(self, exchange: Visited, services: Services) -> None:
         """Serve the rest of the request, in a task."""
-        passing = self._passing
-        exchange.routed = passing.call.journey
+        assert self._passing is not None  # noqa: S101 - it was handed over
+        exchange.routed = self._call.journey
         exchange.started = "status" in self._scope["state"]
-        exchange.whole = passing.is_done
-        passing.work.exchange = exchange
+        exchange.whole = self._is_done
+        self._work.exchange = exchange
         try:
-            await passing.go_through(exchange, services)
+            await self._passing.go_through(exchange, services)
         finally:
-            if passing.opening is not None:  # the client left before the task began
-                passing.opening.end()
+            self._opening.end()  # for a client that left before the task began

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -28,6 +28,9 @@ EVENT_STREAM: tuple[Header, ...] = (
 
 DEPARTURE = "inferno.departure"
 """ASGI extension of our connections: says when the client leaves, see `Cycle.on_departure`."""
+
+NAMED = "inferno.named"
+"""In the scope of a request none of whose headers was sent twice: its headers by their names."""
 
 _encoder = msgspec.json.Encoder()
 _WHERE = re.compile(r"(.*) - at (?:`key` in )?`\$(.*)`", re.DOTALL)
@@ -224,6 +227,9 @@ class Presence:
 
 def header_of(scope: Scope, name: bytes) -> bytes | None:
     """Return the first header of that lower-case name from an ASGI scope."""
+    named: Mapping[bytes, bytes] | None = scope.get(NAMED)
+    if named is not None:
+        return named.get(name)
     for key, value in scope["headers"]:
         if key == name:
             return bytes(value)

@@ -24,7 +24,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from inferno.core.errors import InvalidRequest
 from inferno.web.cycle import Cycle
 from inferno.web.door import SECURITY_HEADERS, Render
-from inferno.web.exchange import header_of
+from inferno.web.exchange import NAMED
 from inferno.web.places import Places
 
 
@@ -156,7 +156,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._place = "head"
         self._hosts = 0
-        self._expect_within(self._limits.header_seconds)
+        self._deadline = self._now + self._limits.header_seconds
 
     def on_url(self, url: bytes) -> None:
         """A piece of the target arrived."""
@@ -191,7 +191,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if not self._is_handshake:
             self._begin(scope, keep_alive=version != "1.0" and self.parser.should_keep_alive())
         self._place = "body"
-        self._expect_within(self._limits.body_seconds)
+        self._deadline = self._now + self._limits.body_seconds
 
     def _head_size(self) -> int:
         fields = sum(len(name) + len(value) + len(": \r\n") for name, value in self.headers)
@@ -230,7 +230,11 @@ class GuardedProtocol(HttpToolsProtocol):
         """Return whether a request is served where it is whole, and not before."""
         if self._shortcut is None or self.expect_100_continue:
             return False
-        length = header_of(scope, b"content-length")
+        named = dict(self.headers)
+        if len(named) != len(self.headers):
+            return False
+        scope[NAMED] = named
+        length = named.get(b"content-length")
         return length is not None and int(length) <= WHOLE_BYTES and self._shortcut.wants(scope)
 
     def _serve(self, cycle: Cycle) -> None:
@@ -245,7 +249,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._unused_bytes = 0
         if self._is_handshake or self.cycle.response_complete:
             return  # nobody waits for the rest
-        self._expect_within(self._limits.body_seconds)
+        self._deadline = self._now + self._limits.body_seconds
         self.cycle.feed(body)
 
     def on_message_complete(self) -> None:
