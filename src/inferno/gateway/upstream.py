@@ -755,9 +755,9 @@ def _encode_head(
     The whole head is checked at once: it must hold the line ends written here and no others.
     """
     _check_names(tuple([name for name, _ in headers]))
-    lines = list(map(b": ".join, headers))
-    if length or method not in _BODILESS:
-        lines.append(b"Content-Length: %d" % length)
+    has_length = length or method not in _BODILESS
+    lines = [b"Content-Length: %d" % length] if has_length else []
+    lines += map(b": ".join, headers)
     lines += (b"", b"")
     rest = b"\r\n".join(lines)
     _check_lines(rest, len(lines) - 1)
