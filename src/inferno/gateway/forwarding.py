@@ -39,6 +39,7 @@ from inferno.gateway.hedging import first_of
 from inferno.gateway.picking import BACKGROUND
 from inferno.gateway.residency import Residency
 from inferno.gateway.retries import RetryBudget
+from inferno.gateway.room import Room
 from inferno.gateway.routing import Caller, Destination, Routes
 from inferno.gateway.upstream import (
     ConnectFailed,
@@ -82,6 +83,7 @@ class Call(msgspec.Struct):
         tracestate: likewise, where the caller sent one.
         destination: where it goes.
         streamed: whether an answer begins long before it is whole.
+        held: bytes of its answer that are held in the forwarder's `room`.
     """
 
     model: str
@@ -96,6 +98,7 @@ class Call(msgspec.Struct):
     tracestate: bytes = b""
     destination: Destination | None = None
     streamed: bool = True
+    held: int = 0
 
     def body_for(self, endpoint: Endpoint) -> bytes:
         """Return the body as an endpoint takes it.
@@ -135,15 +138,24 @@ class Answer:
     callers are told.
     """
 
-    __slots__ = ("_response", "call")
+    __slots__ = ("_response", "_room", "call")
 
-    def __init__(self, response: UpstreamResponse, call: Call) -> None:
+    def __init__(self, response: UpstreamResponse, call: Call, room: Room) -> None:
         self._response = response
+        self._room = room
         self.call = call
 
     def read(self) -> Awaitable[bytes]:
-        """Return the whole body."""
-        return self._response.read(MAX_ANSWER_BYTES)
+        """Return the whole body; whoever has done with it calls `Forwarder.let_go`.
+
+        Raises:
+            Overloaded: all such answers together take too much memory.
+        """
+        return self._response.read(MAX_ANSWER_BYTES, self._hold)
+
+    def _hold(self, size: int) -> None:
+        self._room.take(size)
+        self.call.held += size
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """Return the pieces of the body as they arrive."""
@@ -221,6 +233,12 @@ class Forwarder:
         self.timeouts = timeouts
         self.fell_silent = fell_silent
         self.retries = RetryBudget()
+        self.room = Room()
+
+    def let_go(self, call: Call) -> None:
+        """Give back the room of an answer that nobody needs any more."""
+        self.room.give_back(call.held)
+        call.held = 0
 
     def open(self, call: Call) -> Opening:
         """Send a call: an async context manager whose block has the answer.
@@ -330,7 +348,7 @@ class Opening:
             await self.__aexit__(type(error), error, error.__traceback__)
             raise
         self._call.tally.begun = True
-        return Answer(self._response, self._call)
+        return Answer(self._response, self._call, self._forwarder.room)
 
     def _set_out(self) -> None:
         call, forwarder = self._call, self._forwarder

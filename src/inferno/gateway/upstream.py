@@ -376,11 +376,12 @@ class UpstreamResponse:
         if self._read_timeout is not None:
             self._connection.expect_within(self._read_timeout)
 
-    async def read(self, limit: int) -> bytes:
+    async def read(self, limit: int, on_part: Callable[[int], None] | None = None) -> bytes:
         """Return the whole body, or what is left of it.
 
         Args:
             limit: the largest body accepted, in bytes.
+            on_part: told of the size of each part that is held from now on.
 
         Raises:
             BadResponse: the body is larger, or malformed.
@@ -389,16 +390,16 @@ class UpstreamResponse:
         """
         if self._buffered > limit:
             raise self._too_large(limit)
-        if not self._receiving and self._error is None:
-            return self._take()
         parts: list[bytes] = []
         size = 0
         async for part in self:
             size += len(part)
             if size > limit:
                 raise self._too_large(limit)
+            if on_part is not None:
+                on_part(len(part))
             parts.append(part)
-        return b"".join(parts)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def __aiter__(self) -> Self:
         return self

@@ -8,10 +8,12 @@ client did not want it.
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from inferno.core.errors import InfernoError
+from inferno.core.errors import DeadlineExceeded, InfernoError
 from inferno.core.inferences import Operation
 from inferno.gateway.forwarding import Call, Opening, with_fields
 from inferno.gateway.routing import Destination
@@ -28,7 +30,7 @@ from inferno.server.relay import (
 )
 from inferno.server.serving import Observed, destination_of, serving
 from inferno.server.types import ChoiceCount, StreamOptions, TokenLimit
-from inferno.web.exchange import decode_body
+from inferno.web.exchange import SLICE, decode_body
 
 USAGE_WANTED = b'{"stream_options":{"include_usage":true},'
 
@@ -131,7 +133,19 @@ class Passing:
                     )
             else:
                 answer = await repeated(lambda: self._read(services), lambda: not exchange.started)
-                await exchange.respond(200, as_asked(answer, self._call))
+                await self._respond(exchange, services, as_asked(answer, self._call))
+
+    async def _respond(self, exchange: Visited, services: Services, answer: bytes) -> None:
+        """Send a whole answer; one that is large is not kept for a client that does not read."""
+        if len(answer) <= SLICE:
+            await exchange.respond(200, answer)
+            return
+        seconds = services.forwarder.timeouts.request
+        try:
+            async with asyncio.timeout(seconds):
+                await exchange.respond(200, answer)
+        except TimeoutError:
+            raise DeadlineExceeded(f"The answer was not taken in {seconds:g} seconds.") from None
 
     def _open(self, services: Services) -> Opening:
         """Return the call on its way, or one that is to be sent, for an answer from the start."""

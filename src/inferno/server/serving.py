@@ -224,6 +224,8 @@ class Observed:
         inference.ended = time.perf_counter()
         inference.outcome = outcome
         for call in self._calls:
+            if call.held:
+                self._services.forwarder.let_go(call)
             _estimate(call)
         for observe in self._services.observers:
             observe(inference)
