@@ -87,7 +87,12 @@ class LimitPolicy(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_unlimited(self) -> bool:
         """Whether nothing is limited."""
-        return self == UNLIMITED
+        return (
+            self.requests_per_minute is None
+            and self.requests_per_hour is None
+            and self.tokens_per_minute is None
+            and self.concurrent_requests is None
+        )
 
 
 UNLIMITED = LimitPolicy(

@@ -91,17 +91,12 @@ class Address:
     host: str
     port: int
     authority: bytes = field(init=False, repr=False, compare=False)
-    _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.host or not self.host.isprintable() or " " in self.host:
             raise ValueError(f"Not a host: {self.host!r}")
         host = f"[{self.host}]" if ":" in self.host else self.host
         object.__setattr__(self, "authority", f"{host}:{self.port}".encode())
-        object.__setattr__(self, "_hash", hash((self.host, self.port)))
-
-    def __hash__(self) -> int:
-        return self._hash
 
     def __str__(self) -> str:
         return self.authority.decode()
@@ -148,7 +143,7 @@ class UpstreamClient:
         self._connecting: set[asyncio.Timeout] = set()
         self._open: set[_Connection] = set()
         self._none_open = asyncio.Event()
-        self._idle: dict[Address, list[_Connection]] = {}
+        self._idle: dict[bytes, list[_Connection]] = {}  # by the addresses' authorities
 
     async def request(
         self,
@@ -198,7 +193,7 @@ class UpstreamClient:
         deadline = inf
         if response_timeout is not None:
             deadline = asyncio.get_running_loop().time() + response_timeout
-        idle = self._idle.get(address)
+        idle = self._idle.get(address.authority)
         if sent is not None or idle:
             response = sent or UpstreamResponse(idle.pop(), method, read_timeout)  # type: ignore[union-attr]
             try:
@@ -232,7 +227,7 @@ class UpstreamClient:
             The response, of which nothing is there yet; give it to `request`, or have it call
             `on_news`. None where no connection is idle, and nothing was sent.
         """
-        idle = self._idle.get(address)
+        idle = self._idle.get(address.authority)
         if not idle or len(body) > AT_ONCE:
             return None
         head = _encode_head(address, method, path, headers, len(body))
@@ -288,7 +283,7 @@ class UpstreamClient:
 
     def _keep(self, connection: _Connection) -> bool:
         """Put a connection back for the next request, unless enough wait already."""
-        idle = self._idle.setdefault(connection.address, [])
+        idle = self._idle.setdefault(connection.address.authority, [])
         if self._closed or len(idle) >= self._max_idle:
             return False
         idle.append(connection)
@@ -296,12 +291,12 @@ class UpstreamClient:
 
     def _withdraw(self, connection: _Connection) -> None:
         """Stop handing out a connection, and forget an address that has none left."""
-        idle = self._idle.get(connection.address)
+        idle = self._idle.get(connection.address.authority)
         if idle is not None:
             if connection in idle:
                 idle.remove(connection)
             if not idle:
-                del self._idle[connection.address]
+                del self._idle[connection.address.authority]
 
     def _gone(self, connection: _Connection) -> None:
         self._open.discard(connection)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from array import array
 
+NEVER = 2**63 - 1
+
 BLOCK = 64
 """Entries whose sum is kept, so that a search can step over them at once."""
 
@@ -26,7 +28,9 @@ class Window:
 
     __slots__ = (
         "_base",
+        "_due",
         "_exact",
+        "_grain",
         "_grain_end",
         "_head",
         "_sums",
@@ -40,6 +44,8 @@ class Window:
         self.length = length
         self.total = 0
         self._exact = exact
+        self._grain = length // exact
+        self._due = NEVER  # before which `advance` has nothing to do
         self._times = array("q")
         self._weights = array("q")
         self._sums = array("q")
@@ -53,9 +59,9 @@ class Window:
 
     def advance(self, now: int) -> None:
         """Let go of what is as old as the window is long, or older."""
-        index, times = self._head - self._base, self._times
-        if index == len(times) or (times[index] > now - self.length and self._weights[index]):
+        if now < self._due:
             return
+        index, times = self._head - self._base, self._times
         edge, weights, sums, end = now - self.length, self._weights, self._sums, len(times)
         while index < end and (times[index] <= edge or not weights[index]):
             weight = weights[index]
@@ -63,6 +69,7 @@ class Window:
             sums[index // BLOCK] -= weight
             index += 1
         self._head = self._base + index
+        self._due = times[index] + self.length if index < end else NEVER
         if index >= BLOCK and index * 2 >= end:  # half of the memory at least is given back
             self._compact(index // BLOCK)
 
@@ -79,7 +86,9 @@ class Window:
             return self._base + index
         times.append(now)
         weights.append(weight)
-        self._grain_end = now + self.length // self._exact
+        self._grain_end = now + self._grain
+        if self._due == NEVER:
+            self._due = now + self.length
         if index % BLOCK:
             self._sums[-1] += weight
         else:
@@ -94,6 +103,8 @@ class Window:
         self._weights[index] -= weight
         self._sums[index // BLOCK] -= weight
         self.total -= weight
+        if number == self._head:
+            self._due = 0  # it may have no weight any more
         if not self._weights[-1]:
             self._drop_tail()
 
@@ -128,6 +139,7 @@ class Window:
         """Forget all entries; those who may change one find that it has gone."""
         self._compact((len(self._times) + BLOCK - 1) // BLOCK)
         self._head = self._base
+        self._due = NEVER
         self.total = 0
 
     def _compact(self, blocks: int) -> None:

@@ -125,7 +125,6 @@ class Cycle:
         self.keep_alive = keep_alive
         self.response_started = False
         self.response_complete = False
-        scope["extensions"] = {DEPARTURE: self.on_departure}
 
     # What the connection tells
 
@@ -163,6 +162,7 @@ class Cycle:
         """Let the app answer, once; where it does not, the connection ends."""
         scope, self.scope = self.scope, None  # it refers to this
         assert scope is not None  # noqa: S101
+        scope["extensions"] = {DEPARTURE: self.on_departure}
         try:
             await app(scope, self.receive, self.send)
         except Exception:

@@ -108,7 +108,6 @@ class GuardedProtocol(HttpToolsProtocol):
         self._place: Literal["between", "head", "body"] = "between"
         self._unused_bytes = 0  # received since the last head, piece of a body, or request
         self._arrived = 0  # together with what a head may be in that began before: none is larger
-        self._hosts = 0
         self._is_handshake = False  # whether the request asks for a WebSocket, and there are some
         self._now = time.monotonic()  # when bytes arrived last, or the connection did
         self._deadline: float | None = None
@@ -155,7 +154,6 @@ class GuardedProtocol(HttpToolsProtocol):
         """A request begins."""
         super().on_message_begin()
         self._place = "head"
-        self._hosts = 0
         self._deadline = self._now + self._limits.header_seconds
 
     def on_url(self, url: bytes) -> None:
@@ -164,14 +162,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A field arrived; those behind the body are none of the head's (RFC 9110, 6.5.1)."""
-        if self._place != "head":
-            return
-        name = name.lower()
-        if name == b"host":
-            self._hosts += 1
-        elif name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
-        self.headers.append((name, value))
+        if self._place == "head":
+            self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """The head is complete."""
@@ -181,10 +173,17 @@ class GuardedProtocol(HttpToolsProtocol):
             self._refuse_size()
             raise Malformed
         version = self.parser.get_http_version()
-        if self._hosts > 1 or (self._hosts == 0 and version == "1.1"):
+        scope: Scope = self.scope  # type: ignore[assignment]
+        named = dict(self.headers)
+        if len(named) == len(self.headers):
+            scope[NAMED] = named
+            hosts = int(b"host" in named)
+        else:
+            hosts = [name for name, _ in self.headers].count(b"host")
+        if hosts > 1 or (hosts == 0 and version == "1.1"):
             self._refuse(400, "A request has to have one Host header.")
             raise Malformed
-        scope: Scope = self.scope  # type: ignore[assignment]
+        self.expect_100_continue = named.get(b"expect", b"").lower() == b"100-continue"
         scope["http_version"] = version
         scope["method"] = self.parser.get_method().decode("ascii")
         self._is_handshake = self.parser.should_upgrade() and self._should_upgrade()
@@ -230,11 +229,8 @@ class GuardedProtocol(HttpToolsProtocol):
         """Return whether a request is served where it is whole, and not before."""
         if self._shortcut is None or self.expect_100_continue:
             return False
-        named = dict(self.headers)
-        if len(named) != len(self.headers):
-            return False
-        scope[NAMED] = named
-        length = named.get(b"content-length")
+        named = scope.get(NAMED)
+        length = named.get(b"content-length") if named else None
         return length is not None and int(length) <= WHOLE_BYTES and self._shortcut.wants(scope)
 
     def _serve(self, cycle: Cycle) -> None:

@@ -713,7 +713,7 @@ async def test_the_last_connection_returned_is_the_first_used() -> None:
         first, second = await asyncio.gather(*(post(client, server.address) for _ in range(2)))
         names = {await first.read(1), await second.read(1)}
         assert names == {b"1", b"2"}
-        last = client._idle[server.address][-1]
+        last = client._idle[server.address.authority][-1]
         response = await post(client, server.address)
         assert response._connection is last
 
