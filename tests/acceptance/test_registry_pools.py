@@ -145,15 +145,17 @@ def test_entries_that_match_serve_until_they_do_not(front: Platform) -> None:
 
 
 def test_only_those_who_are_trusted_serve(front: Platform, keys: dict[str, str]) -> None:
-    """A pool takes what admins, and its tenant's writers, registered: nobody else's."""
+    """A pool takes what admins registered, and nobody else's unless an admin says so."""
     with model_servers(*(ModelServer(name) for name in keys)) as servers:
         for server in servers:
             register(front, server, "trusted", keys[server.name])
         Cluster(front).create("Namespace", "team")
         cluster = pool(front, "trusted", namespace="team")
-        within(lambda: ports(front) == {servers[0].port, servers[1].port})
+        within(lambda: ports(front) == {servers[0].port})
         within(lambda: ask(front, "trusted", keys["writers"]).status_code == 200)
         path = f"{front.management_url}/k8s{cluster._path('InferencePool')}/trusted"
+        assert annotate(path, front.api_key, {OWNERS: "tenant"}) == 200
+        within(lambda: ports(front) == {servers[0].port, servers[1].port})
         assert annotate(path, front.api_key, {OWNERS: "anyone"}) == 200
         within(lambda: ports(front) == {one.port for one in servers})
         writer = keys["writers"]

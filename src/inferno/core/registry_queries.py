@@ -123,7 +123,7 @@ def query_of(annotations: Mapping[str, str]) -> RegistryQuery | None:
         if others:
             raise _wrong(others[0], annotations[others[0]], f"it needs {QUERY} beside it")
         return None
-    owners = annotations.get(OWNERS, "tenant")
+    owners = annotations.get(OWNERS, "admins")
     if owners not in get_args(Owners):
         raise _wrong(OWNERS, owners, f"must be one of {', '.join(get_args(Owners))}")
     secret = _secret(annotations.get(SECRET))
