@@ -283,7 +283,9 @@ def test_the_command_line(registry: Platform) -> None:
     assert [one["inference_server_id"] for one in listed] == [id_]
     assert listed[0][FACTS] == {"region": "us-east-1", "gpu": True}
     inferno("registry", "update", id_, '{"$push": {"inference_server_tags": "LLM"}}', *where)
-    assert "NLP, LLM" in inferno("registry", "get", id_, *where)
+    shown = inferno("registry", "get", id_, *where)
+    for fact in ("NLP, LLM", "metadata.region: us-east-1", "metadata.gpu:    true"):
+        assert fact in shown
     wanted = '{"inference_server_tags": {"$in": ["LLM"]}}'
     shown = inferno("registry", "query", wanted, "--sort=-inference_server_name", *where)
     assert id_ in shown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
@@ -116,7 +117,7 @@ def get(
     if as_json:
         print_json(entry)
         return
-    print_facts((_label(name), _fact(value)) for name, value in entry.items())
+    print_facts(_facts(entry))
 
 
 @app.command()
@@ -331,11 +332,19 @@ def _row(id_: str, name: str, state: str, url: str, one: dict[str, Any]) -> tupl
     return id_, name, state, ", ".join(one["inference_server_tags"]), url, one["registered_at"]
 
 
-def _label(name: str) -> str:
-    return name.removeprefix("inference_server_").replace("_", " ")
+def _facts(entry: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what there is to know of an entry, each fact of its metadata by itself."""
+    for name, value in entry.items():
+        label = name.removeprefix("inference_server_").replace("_", " ")
+        if isinstance(value, dict):
+            yield from ((f"{label}.{key}", _fact(one)) for key, one in value.items())
+        else:
+            yield label, _fact(value)
 
 
 def _fact(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return ", ".join(value)
+    return json.dumps(value, ensure_ascii=False)

@@ -47,6 +47,9 @@ FAILURES = 2
 """Looks in a row that have to fail until a healthy server counts as unhealthy."""
 
 PAGE = 100
+LEAST_PAUSE = 0.01
+"""Between two rounds, in seconds, however many servers there are."""
+
 SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 """How servers are asked, by the scheme of their URL; others are not."""
 
@@ -167,7 +170,7 @@ class HealthProber:
                 log.warning("registry_not_probed", error=error.message)
             except Exception:  # the registry serves, whatever is the matter here
                 log.exception("registry_probing_failed")
-            await asyncio.sleep(max(0.0, began + self._interval - time.monotonic()))
+            await asyncio.sleep(max(LEAST_PAUSE, began + self._interval - time.monotonic()))
 
     async def look(self) -> None:
         """Look at every server once."""

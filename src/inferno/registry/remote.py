@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 SECONDS = 10.0
 """How long a registry may take to answer."""
 
+MAX_ANSWER_BYTES = 2**20
+
 LONGEST_WAIT = 3600.0
 """No registry makes us wait longer than this."""
 
@@ -104,13 +106,17 @@ class RemoteRegistry:
         if body is not None:
             headers["content-type"] = "application/json"
             content = msgspec.json.encode(body)
+        url = self.url + path
         try:
-            response = await self._http.request(
-                method, self.url + path, content=content, headers=headers
-            )
+            async with self._http.stream(method, url, content=content, headers=headers) as response:
+                text = b""
+                async for piece in response.aiter_bytes():
+                    text += piece
+                    if len(text) > MAX_ANSWER_BYTES:
+                        raise Away("its answer is larger than that of any registry")
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
             raise Away(str(error) or type(error).__name__) from None
-        return _data(response.status_code, response.headers, response.content)
+        return _data(response.status_code, response.headers, text)
 
     def _credentials(self) -> dict[str, str]:
         try:

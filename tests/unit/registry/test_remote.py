@@ -16,6 +16,7 @@ NAME = "inference_server_name"
         (Reply(503, {"success": False, "error": "busy"}, {"retry-after": "7"}), Away("busy")),
         (Reply(429, {"success": False, "error": "slower"}, {"retry-after": "9"}), Away("slower")),
         (Reply(502, b"<html>"), Away("It answered 502, as no registry does.")),
+        (Reply(200, b" " * 2_000_000), Away("its answer is larger than that of any registry")),
         (Reply(0), Away("Server disconnected without sending a response.")),
         (Reply(200, b"<html>"), Refused(200, "It answered 200, as no registry does.")),
         (Reply(301, b""), Refused(301, "It answered 301, as no registry does.")),
