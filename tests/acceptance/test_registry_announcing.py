@@ -16,6 +16,7 @@ from inferno.registry.entries import Document
 from inferno.registry.remote import RemoteRegistry
 from tests.acceptance.access import NO_MODEL, UNLIMITED, as_caller, make_caller
 from tests.acceptance.platform import MODEL, Platform, free_port, wait_until
+from tests.acceptance.watchers import Watchers
 
 ID, NAME, URL = "inference_server_id", "inference_server_name", "inference_server_public_url"
 FACTS = "inference_server_metadata"
@@ -157,50 +158,56 @@ def test_a_platform_from_its_first_start_to_its_end(
         "INFERNO_REGISTER_METADATA": '{"region": "us-east-1"}',
     }
     where = ("--register", registry.management_url)
-    announcer = start(*where, environment=settings, data="announcer")
-    wait_until(lambda: entries(registry), SECONDS, "it is not announced", announcer.log_text)
-    (entry,) = entries(registry)
-    assert entry[NAME] == "east"
-    assert entry[URL] == announcer.url
-    assert entry["inference_server_urls"]["openai"] == f"{announcer.url}/v1"
-    assert httpx.get(f"{entry[URL]}/health", timeout=60).status_code == 200
-    assert entry[FACTS]["region"] == "us-east-1"
-    assert [model["id"] for model in entry[FACTS]["models"]] == [MODEL]
-    assert str(tmp_path) not in str(entry)
+    with Watchers(registry) as watchers:
+        announcer = start(*where, environment=settings, data="announcer")
+        watchers.wait_for(lambda change, facts: change == "ADDED")
+        (entry,) = entries(registry)
+        assert entry[NAME] == "east"
+        assert entry[URL] == announcer.url
+        assert entry["inference_server_urls"]["openai"] == f"{announcer.url}/v1"
+        assert httpx.get(f"{entry[URL]}/health", timeout=60).status_code == 200
+        assert entry[FACTS]["region"] == "us-east-1"
+        assert [model["id"] for model in entry[FACTS]["models"]] == [MODEL]
+        assert str(tmp_path) not in str(entry)
 
-    # What was told is kept, and goes on being kept alive.
-    registry.kill()
-    (registry.data_dir / "run.json").unlink()
-    registry.start()
-    (kept,) = entries(registry)
-    assert kept[ID] == entry[ID]
+        def is_told(loaded: bool) -> bool:
+            return bool(entries(registry)[0][FACTS]["models"][0]["loaded"] is loaded)
 
-    # Models come and go.
-    for call, loaded in (("load", True), ("unload", False)):
+        wait_until(lambda: is_told(True), SECONDS, "loading is not told", announcer.log_text)
+
+        # What was told outlives the registry's platform, and is brought up to date again.
+        registry.kill()
+        (registry.data_dir / "run.json").unlink()
+        registry.start()
+        assert [one[ID] for one in entries(registry)] == [entry[ID]]
         with announcer.http() as client:
-            client.post(f"/models/{MODEL}/{call}").raise_for_status()
+            client.post(f"/models/{MODEL}/unload").raise_for_status()
+        watchers.wait_for(
+            lambda change, facts: change == "MODIFIED" and not facts["models"][0]["loaded"]
+        )
+        assert is_told(False)
 
-        def is_told(expected: bool = loaded) -> bool:
-            models = entries(registry)[0][FACTS]["models"]
-            return bool(models[0]["loaded"] is expected)
+        # Nobody withdraws what was killed: it expires.
+        announcer.kill()
+        wait_until(lambda: entries(registry)[0]["state"] == "expired", SECONDS, "it did not expire")
 
-        wait_until(is_told, SECONDS, f"{call} is not told", announcer.log_text)
-
-    # Nobody withdraws what was killed: it expires.
-    announcer.kill()
-    wait_until(lambda: entries(registry)[0]["state"] == "expired", SECONDS, "it did not expire")
-
-    # Without its folder it is a new platform; what it was does not stand in its way.
-    reborn = start(*where, environment=settings, data="reborn")
-    wait_until(
-        lambda: [one["state"] for one in entries(registry)] == ["active"],
-        SECONDS,
-        "it did not come back",
-        reborn.log_text,
-    )
-    assert entries(registry)[0][ID] != entry[ID]
-    assert reborn.stop() == 0
-    assert entries(registry) == []
+        # Without its folder it is a new platform; what it was does not stand in its way.
+        reborn = start(*where, environment=settings, data="reborn")
+        watchers.wait_for(lambda change, facts: change == "DELETED")
+        wait_until(
+            lambda: [one["state"] for one in entries(registry)] == ["active"],
+            SECONDS,
+            "it did not come back",
+            reborn.log_text,
+        )
+        assert entries(registry)[0][ID] != entry[ID]
+        assert reborn.stop() == 0
+        assert entries(registry) == []
+        code, complaints = watchers.interrupted()
+        assert code == 130
+        assert "trying again" in complaints
+        assert "watching again" in complaints
+        assert "Traceback" not in complaints
 
 
 def test_a_platform_announces_itself_to_itself(start: Callable[..., Platform]) -> None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import queue
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import aclosing, closing
+from collections.abc import Iterator
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -23,11 +21,9 @@ from inferno.client import (
     InvalidCall,
     NotAuthenticated,
     NotThere,
-    ServerChange,
 )
-from tests.acceptance.access import NO_MODEL, UNLIMITED
 from tests.acceptance.commands import inferno
-from tests.acceptance.platform import Platform, clean_environment, free_port, wait_until
+from tests.acceptance.platform import Platform, clean_environment, wait_until
 
 SECONDS = 30
 
@@ -125,81 +121,6 @@ async def test_the_same_on_an_event_loop(registry: Registry, directory: Platform
             change = await coming
         assert (change.type, change.server.tags) == ("ADDED", ["x", "y"])
         await client.delete(id_)
-
-
-class Watcher:
-    """`inferno registry watch` in a process of its own, or a client's watch in a thread."""
-
-    def __init__(self) -> None:
-        self.seen: queue.Queue[tuple[str, str]] = queue.Queue()
-
-    def next(self) -> tuple[str, str]:
-        """Return type and name of the next change."""
-        return self.seen.get(timeout=SECONDS)
-
-    def of_client(self, changes: Iterator[ServerChange], count: int) -> threading.Thread:
-        """Take so many changes from a client's watch."""
-
-        def take() -> None:
-            with closing(changes) as open_changes:  # type: ignore[type-var]
-                for _ in range(count):
-                    change = next(open_changes)
-                    self.seen.put((change.type, change.server.name))
-
-        thread = threading.Thread(target=take)
-        thread.start()
-        return thread
-
-    def of_command(self, process: subprocess.Popen[str]) -> threading.Thread:
-        """Take what a command prints as lines of JSON."""
-
-        def take() -> None:
-            for line in process.stdout or ():
-                change = json.loads(line)
-                self.seen.put((change["type"], change["document"]["inference_server_name"]))
-
-        thread = threading.Thread(target=take)
-        thread.start()
-        return thread
-
-
-def test_a_watch_goes_on_after_kill_9(start: Callable[..., Platform]) -> None:
-    platform = start("--management-port", str(free_port()), environment={**NO_MODEL, **UNLIMITED})
-    command = [sys.executable, "-m", "inferno", "registry", "watch", "--json", "{}"]
-    command += ["--data-dir", str(platform.data_dir)]
-    with Registry(platform.management_url, api_key=platform.api_key) as client:
-        client.register(name="before")
-        process = subprocess.Popen(
-            [*command, "--since", "0"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=clean_environment(),
-            text=True,
-        )
-        watchers = {"client": Watcher(), "command": Watcher()}
-        threads = [
-            watchers["client"].of_client(client.watch({}, since=0), 2),
-            watchers["command"].of_command(process),
-        ]
-        for watcher in watchers.values():
-            assert watcher.next() == ("ADDED", "before")
-        platform.kill()
-        (platform.data_dir / "run.json").unlink()
-        platform.start()
-        client.register(name="after")
-        for watcher in watchers.values():
-            assert watcher.next() == ("ADDED", "after")
-        process.send_signal(signal.SIGINT)
-        assert process.wait(SECONDS) == 130
-        _, complaints = process.stdout, process.stderr.read() if process.stderr else ""
-        for thread in threads:
-            thread.join(SECONDS)
-        assert "trying again" in complaints
-        assert "watching again" in complaints
-        assert "Traceback" not in complaints
-        for stream in (process.stdout, process.stderr):
-            if stream is not None:
-                stream.close()
 
 
 def test_lines_for_people_and_clear_errors(
