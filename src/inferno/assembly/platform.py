@@ -194,7 +194,7 @@ def health_prober(settings: Settings, database: Database, catalog: Catalog) -> H
     guard = Guard.of(settings.registry_probe_allow, setting="registry_probe_allow")
     timeout, concurrency = settings.registry_probe_timeout, settings.registry_probe_concurrency
     # Between two takings of the turn lies one page of entries, whose servers may all be slow.
-    seconds = 30 + timeout * (1 + PROBED_AT_ONCE / concurrency)
+    seconds = 60 + timeout * (1 + PROBED_AT_ONCE / concurrency)
     holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     return HealthProber(
         database,

@@ -46,9 +46,17 @@ DEFAULT_PATH = "/health"
 FAILURES = 2
 """Looks in a row that have to fail until a healthy server counts as unhealthy."""
 
-PAGE = 100
+PAGE = 20
+"""Servers that are looked at together; then others have their turn on the event loop."""
+
 LEAST_PAUSE = 0.01
 """Between two rounds, in seconds, however many servers there are."""
+
+LONGEST_PAUSE = 5.0
+"""Between two pages of a round, in seconds: the turn has to be kept meanwhile."""
+
+SHARE = 0.8
+"""Of the interval, over which a round is spread."""
 
 SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 """How servers are asked, by the scheme of their URL; others are not."""
@@ -115,6 +123,10 @@ def judged(answer: Answer, *, own_path: bool) -> tuple[str, str]:
     return UNHEALTHY, f"It answered {answer.status}."
 
 
+_HAS_SERVER = sa.and_(registry_entries.c.state == ACTIVE, registry_entries.c.url.is_not(None))
+_HOW_MANY = sa.select(sa.func.count()).select_from(registry_entries).where(_HAS_SERVER)
+
+
 class HealthProber:
     """Looks at servers.
 
@@ -165,17 +177,26 @@ class HealthProber:
             began = time.monotonic()
             try:
                 if await self._turn.take():
-                    await self.look()
+                    await self.look(within=self._interval * SHARE)
             except InfernoError as error:
                 log.warning("registry_not_probed", error=error.message)
             except Exception:  # the registry serves, whatever is the matter here
                 log.exception("registry_probing_failed")
             await asyncio.sleep(max(LEAST_PAUSE, began + self._interval - time.monotonic()))
 
-    async def look(self) -> None:
-        """Look at every server once."""
+    async def look(self, *, within: float = 0.0) -> None:
+        """Look at every server once.
+
+        Args:
+            within: seconds over which to spread it.
+        """
         after, seen = 0, set[str]()
+        async with self._database.read() as connection:
+            count = int(await connection.scalar(_HOW_MANY) or 0)
+        pause = min(within * PAGE / count, LONGEST_PAUSE) if count > PAGE else 0.0
         while rows := await self._page(after):
+            if after:
+                await asyncio.sleep(pause)
             after = rows[-1].seq
             targets = [Target.of(decoded(row.document)) for row in rows]
             seen.update(target.id for target in targets)
@@ -190,9 +211,7 @@ class HealthProber:
 
     async def _page(self, after: int) -> list[Any]:
         columns = registry_entries.c
-        query = sa.select(columns.seq, columns.document).where(
-            columns.seq > after, columns.state == ACTIVE, columns.url.is_not(None)
-        )
+        query = sa.select(columns.seq, columns.document).where(_HAS_SERVER, columns.seq > after)
         async with self._database.read() as connection:
             return list((await connection.execute(query.order_by(columns.seq).limit(PAGE))).all())
 
