@@ -515,11 +515,14 @@ class Opening:
         assert destination is not None  # noqa: S101 - set when the call began
         residency = self._forwarder.residency
         while True:
-            with suppress(ModelNotLoaded):  # unloaded while we waited
-                if self._is_there():
+            is_there = self._is_there()
+            if not is_there and not destination.service:
+                raise nobody(destination.route.pool, self._want.model)
+            if not is_there:
+                await self._on_its_way()
+            with suppress(ModelNotLoaded):  # unloaded while we waited: see whether it may be loaded
+                if is_there:
                     return await line.acquire(self._want)
-                if not destination.service:
-                    raise nobody(destination.route.pool, self._want.model)
                 return await patient_place(
                     line, self._want, check=self._on_its_way, news=residency.news
                 )
