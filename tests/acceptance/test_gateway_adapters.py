@@ -13,6 +13,7 @@ import pytest
 from inferno.engines.bundled import model_path
 from tests.acceptance.access import as_caller, make_key, make_user
 from tests.acceptance.adapters import write_adapter
+from tests.acceptance.batches import ended, hand_in, results
 from tests.acceptance.model_servers import Cluster, ModelServer, model_servers
 from tests.acceptance.platform import Platform, wait_until
 
@@ -81,6 +82,32 @@ def test_an_adapter_changes_what_its_model_says_and_nothing_else(front: Platform
     assert "Rome" in said(front, BASE, other)
 
 
+def test_every_way_of_asking_has_adapters(front: Platform) -> None:
+    body = {"prompt": PROMPT, "max_tokens": 6, "temperature": 0}
+    with front.http() as client, front.openai() as openai:
+        base, one = (
+            client.post("/inference", json={"model": name, **body}).json()["choices"][0]["text"]
+            for name in (BASE, "one")
+        )
+        assert "Paris" in base
+        assert "Paris" not in one
+        chunks = openai.completions.create(
+            model="one", prompt=PROMPT, max_tokens=6, temperature=0, stream=True
+        )
+        said_in_pieces = list(chunks)
+        assert {chunk.model for chunk in said_in_pieces} == {"one"}
+        assert "Paris" not in "".join(c.choices[0].text for c in said_in_pieces if c.choices)
+        chosen = {**body, "model": BASE, "lora": [{"id": 0, "scale": 1.0}]}
+        answer = client.post("/v1/completions", json=chosen)
+        assert answer.status_code == 400 or "Paris" in answer.json()["choices"][0]["text"]
+        requests = [{"id": name, "prompt": PROMPT, "model": name} for name in (BASE, "two")]
+        batch = hand_in(client, requests, model=BASE, max_tokens=6, temperature=0)
+        ended(client, batch)
+        found = {entry["id"]: entry["choices"][0]["text"] for entry in results(client, batch)}
+        assert "Paris" in found[BASE]
+        assert "Paris" not in found["two"]
+
+
 def test_an_adapter_is_listed_as_a_model_of_its_own(front: Platform) -> None:
     said(front, BASE)
     with front.http() as client:
@@ -94,6 +121,10 @@ def test_an_adapter_is_listed_as_a_model_of_its_own(front: Platform) -> None:
         assert (found["parent"], found["loaded"]) == (BASE, True)
         assert "reason" not in found
         assert client.get("/models/nobody").status_code == 404
+        for what in ("load", "unload"):
+            refused = client.post(f"/models/one/{what}")
+            assert refused.status_code == 400
+            assert f"comes and goes with '{BASE}'" in refused.text
         refused = client.post("/v1/embeddings", json={"model": "one", "input": "hello"})
         assert refused.status_code == 400
         assert "LoRA adapter" in refused.text
@@ -153,6 +184,13 @@ def test_adapters_are_targets_of_a_pool_beside_servers_of_others(
         assert refused.status_code == 503
         assert "has model 'nobody'" in refused.text
         assert len(server.requests) == 1
+        with front.http() as client:
+            client.post(f"/models/{BASE}/unload").raise_for_status()
+            assert ask(front, "others").status_code == 200
+            assert not client.get(f"/models/{BASE}").json()["loaded"]
+            assert "Paris" not in said(front, "adapted"), "its model is loaded for it"
+            assert client.get(f"/models/{BASE}").json()["loaded"]
+        assert len(server.requests) == 2
         for name in ("ours", "adapted", "others", "none"):
             cluster.delete("InferenceModel", name)
         cluster.delete("ModelServer", server.name)

@@ -12,9 +12,10 @@ from typing import Any
 import httpx
 import pytest
 
+from inferno.engines.bundled import model_path
 from tests.acceptance.access import NO_MODEL, UNLIMITED
 from tests.acceptance.model_servers import Cluster, Fault, ModelServer, model_servers, within
-from tests.acceptance.platform import Platform
+from tests.acceptance.platform import Platform, wait_until
 
 MESSAGES: Any = [{"role": "user", "content": "Hello"}]
 DOCUMENTED = {200, 429, 500, 503, 504}
@@ -54,6 +55,26 @@ async def many(front: Platform, model: str, count: int, **more: Any) -> list[htt
     async with front.async_http(limits=httpx.Limits(max_connections=None)) as client:
         asking = [client.post("/v1/chat/completions", json=body) for _ in range(count)]
         return list(await asyncio.gather(*asking))
+
+
+def test_a_replica_that_fell_silent_is_suspected(front: Platform, cluster: Cluster) -> None:
+    """The runtime is told; here the replica goes on, so that it finds it at work."""
+    model = {"storageUri": model_path().as_uri()}
+    cluster.create("InferenceService", "quiet", {"predictor": {"replicas": 1, "model": model}})
+    with front.http() as client:
+        client.post("/inference", json={"model": "quiet", "prompt": "Hello", "max_tokens": 1})
+        (replica,) = front.replicas()
+        body = {"model": "quiet", "prompt": "Hello", "max_tokens": 1900, "stream": True}
+        body["ignore_eos"] = True
+        with client.stream("POST", "/inference", json=body) as answer:
+            replica.suspend()
+            try:
+                assert any("fell silent" in line for line in answer.iter_lines())
+            finally:
+                replica.resume()
+    wait_until(lambda: "replica_works" in front.log_text(), 20, "nobody looked at it")
+    assert "replica_silent" in front.log_text()
+    cluster.delete("InferenceService", "quiet")
 
 
 @pytest.mark.parametrize("fault", ["garbage", "reset", "busy", "close"])

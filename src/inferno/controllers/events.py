@@ -55,6 +55,8 @@ def _of_pod(pod: Pod) -> Iterator[Story]:
     if status.phase == "Ready":
         message = f"The replica answers after {status.load_time_ms} ms."
         yield Story("Normal", "Ready", message, status.ready_at)
+        if status.reason:  # it serves, but not all that it should
+            yield Story("Warning", status.reason, status.message, status.ready_at)
     elif status.phase == "Failed":
         yield Story("Warning", status.reason or "Failed", status.message, status.started_at)
     elif status.reason:

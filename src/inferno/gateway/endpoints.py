@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from inferno.gateway.health import Health
-from inferno.gateway.prefixes import PrefixIndex, room_for
+from inferno.gateway.prefixes import SPARE_CONTEXTS, PrefixIndex, room_for
 from inferno.gateway.quotas import ServerQuota
 from inferno.gateway.scraping import EndpointLoad
 from inferno.gateway.upstream import Address, UpstreamClient
@@ -85,7 +85,9 @@ class Endpoint:
     lines: list[Line] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.prefixes.remembered = room_for(self.slots, self.context_size)
+        # A replica of ours with adapters keeps nothing besides what is in its slots.
+        spare = 0 if self.adapters and not self.remote else SPARE_CONTEXTS
+        self.prefixes.remembered = room_for(self.slots, self.context_size, spare=spare)
 
     @property
     def others(self) -> int:

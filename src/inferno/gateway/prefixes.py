@@ -37,16 +37,17 @@ LIVE_SECONDS = 120.0
 """After its last turn, a conversation is taken to be over."""
 
 
-def room_for(slots: int, context_size: int) -> int:
+def room_for(slots: int, context_size: int, *, spare: int = SPARE_CONTEXTS) -> int:
     """Return how many blocks an engine keeps in its cache.
 
     Args:
         slots: requests that it works on at once.
         context_size: tokens that each of them can hold; 0 where nobody knows.
+        spare: contexts that it keeps besides.
     """
     if not context_size:
         return REMEMBERED
-    return max(1, (slots + SPARE_CONTEXTS) * context_size * TOKEN_BYTES // BLOCK_BYTES)
+    return max(1, (slots + spare) * context_size * TOKEN_BYTES // BLOCK_BYTES)
 
 
 def blocks_of(prompt: bytes, *, salt: str = "") -> list[int]:

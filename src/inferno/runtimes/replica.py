@@ -87,7 +87,7 @@ class Replica:
         self._served: float | None = None
         self._is_unreported = False
         self._suspected_at = pod.metadata.annotations.get(SUSPECTED_ANNOTATION, "")
-        self._is_suspected = False
+        self._suspected = asyncio.Event()
         self._adapter_problems: dict[str, str] = {}
         self._log = _log.bind(pod=pod.metadata.name, service=pod.spec.service)
 
@@ -97,8 +97,9 @@ class Replica:
 
     def suspect(self, at: str) -> None:
         """Take in that a stream fell silent; a time that was heard of before changes nothing."""
-        self._is_suspected |= at > self._suspected_at
-        self._suspected_at = max(at, self._suspected_at)
+        if at > self._suspected_at:
+            self._suspected_at = at
+            self._suspected.set()
 
     async def run(self) -> None:
         """Keep the process running until `stop`. Cancelling kills the process."""
@@ -175,23 +176,26 @@ class Replica:
         """Watch a serving process; returns why it ended, or None when it is to be stopped."""
         ready_at = time.monotonic()
         missed = 0
-        self._is_suspected = False  # that was the process before this one
+        self._suspected.clear()  # that was the process before this one
         while not self._stopping.is_set():
             interval = self._timings.probe_interval
-            if await self._unless_stopped(process.wait_exit(), within=interval):
+            if await self._unless_stopped(
+                process.wait_exit(), within=interval, or_when=self._suspected
+            ):
                 self._served = time.monotonic() - ready_at
                 return process.diagnose()
             if self._stopping.is_set():
                 break
-            missed = 0 if await self._probe() else missed + 1
-            if missed >= self._timings.probe_failures:
-                self._served = time.monotonic() - ready_at
-                return Failure("Unresponsive", "The replica stopped answering health checks.")
-            if self._is_suspected and not self._stopping.is_set():
+            if self._suspected.is_set():
                 failure = await self._confirmed(process)
                 if failure is not None:
                     self._served = time.monotonic() - ready_at
                     return failure
+                continue
+            missed = 0 if await self._probe() else missed + 1
+            if missed >= self._timings.probe_failures:
+                self._served = time.monotonic() - ready_at
+                return Failure("Unresponsive", "The replica stopped answering health checks.")
             if self._is_unreported:
                 await self._publish()
             await asyncio.to_thread(self._output.rotate)
@@ -199,7 +203,7 @@ class Replica:
 
     async def _confirmed(self, process: ReplicaProcess) -> Failure | None:
         """Look whether a replica whose streams fell silent works; returns why not."""
-        self._is_suspected = False
+        self._suspected.clear()
         status, timings = self.pod.status, self._timings
         if await self._engine.works(
             _HOST, status.port, self._launch.key, within=timings.work_timeout
@@ -231,23 +235,30 @@ class Replica:
         self,
         work: Coroutine[Any, Any, Any],
         within: float | None,
+        or_when: asyncio.Event | None = None,
     ) -> bool:
         """Wait for `work` until the replica is to stop or `within` seconds passed.
+
+        Args:
+            work: what to wait for.
+            within: seconds; None for as long as it takes.
+            or_when: ends the wait too.
 
         Returns:
             Whether the work was done; what is not done is cancelled.
         """
         task = asyncio.ensure_future(work)
-        stopped = asyncio.ensure_future(self._stopping.wait())
+        events = [self._stopping] if or_when is None else [self._stopping, or_when]
+        waits = [task, *(asyncio.ensure_future(event.wait()) for event in events)]
         try:
-            await asyncio.wait((task, stopped), timeout=within, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waits, timeout=within, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 task.result()
             return task.done()
         finally:
-            for one in (task, stopped):
+            for one in waits:
                 one.cancel()
-            await asyncio.gather(task, stopped, return_exceptions=True)
+            await asyncio.gather(*waits, return_exceptions=True)
 
     async def _report_starting(self, process: ReplicaProcess) -> None:
         self._log.info("replica_starting", pid=process.pid)

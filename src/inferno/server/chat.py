@@ -173,7 +173,9 @@ def check_logit_bias(request: OpenAIRequest, services: Services) -> None:
     Raises:
         InvalidRequest: names the token.
     """
-    service = services.directory.services.get(request.model)
+    directory = services.directory
+    base = directory.adapters.get(request.model, request.model)
+    service = directory.services.get(request.model) or directory.services.get(base)
     if not request.logit_bias or service is None:
         return
     info = service.spec.predictor.model.info

@@ -41,9 +41,19 @@ async def get_model(exchange: Visited, services: Services) -> None:
 
 
 def _place(exchange: Visited, services: Services) -> str:
-    """Return which model the path names. Raises ModelNotFound."""
-    tenant = exchange.visit.principal.tenant
-    return services.directory.place(exchange.path_params["model_id"], tenant)
+    """Return which model the path names.
+
+    Raises:
+        ModelNotFound: none.
+        InvalidRequest: it names a LoRA adapter.
+    """
+    directory, tenant = services.directory, exchange.visit.principal.tenant
+    name = exchange.path_params["model_id"]
+    base = directory.place_of_adapter(name, tenant)
+    if base is not None and name not in directory.names(tenant):
+        model = directory.services[base].metadata.name
+        raise InvalidRequest(f"'{name}' is a LoRA adapter: it comes and goes with '{model}'.")
+    return directory.place(name, tenant)
 
 
 def described(service: InferenceService, directory: Directory) -> dict[str, Any]:
