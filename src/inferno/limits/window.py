@@ -79,11 +79,10 @@ class Window:
         index = len(times)
         self.total += weight
         if now < self._grain_end and index + self._base - self._head >= self._exact:
-            index -= 1
-            times[index] = now
-            weights[index] += weight
+            times[-1] = now
+            weights[-1] += weight
             self._sums[-1] += weight
-            return self._base + index
+            return self._base + index - 1
         times.append(now)
         weights.append(weight)
         self._grain_end = now + self._grain

@@ -26,7 +26,7 @@ from inferno.server.serving import Observed, caller_of
 from inferno.tenancy.access import Visit
 from inferno.web.cycle import Cycle
 from inferno.web.door import Door, encoded, lines_for_all
-from inferno.web.exchange import EVENT_STREAM, JSON_TYPE, header_of
+from inferno.web.exchange import EVENT_STREAM, JSON_TYPE, NAMED
 
 PATHS: dict[str, Operation] = {
     "/v1/chat/completions": "chat",
@@ -66,9 +66,9 @@ class Straight:
         if (
             scope["path"] not in self._paths
             or scope["method"] != "POST"
+            or b"origin" in scope[NAMED]  # pages of other sites are turned away
             or not services.forwarder.routes.any_named
             or not services.access.is_instant
-            or header_of(scope, b"origin") is not None  # pages of other sites are turned away
         ):
             return False
         scope["state"]["known"] = principal = services.access.known(scope)

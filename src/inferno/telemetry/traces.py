@@ -31,6 +31,10 @@ MAX_MODEL_LENGTH = 200
 MAX_STATE_MEMBERS = 32
 
 
+NAMED = "inferno.named"
+"""In a request's scope, where none of its headers was sent twice: the headers by their names."""
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """What is kept of a traced inference; nothing that its caller wrote but the model's name.
 
@@ -150,12 +154,11 @@ class Tracer:
         sampling = self._sampling
         if sampling.is_off:
             return None
-        for name, value in scope["headers"]:
-            if name == b"traceparent":
-                parent = parent_of(value, scope)
-                if parent is not None:
-                    return self._child(parent)
-                break
+        named = scope.get(NAMED)
+        given = _traceparent(scope) if named is None else named.get(b"traceparent")
+        parent = None if given is None else parent_of(given, scope)
+        if parent is not None:
+            return self._child(parent)
         trace_id = self._bits(128) or 1
         # As OpenTelemetry's TraceIdRatioBased: all who know the trace's id decide alike.
         if trace_id & 0xFFFF_FFFF_FFFF_FFFF >= self._bound:
@@ -215,6 +218,10 @@ def _name_of(error: InfernoError | None, outcome: Outcome) -> str:
     if error is not None:
         return type(error).__name__
     return "InternalError" if outcome == "error" else ""
+
+
+def _traceparent(scope: Scope) -> bytes | None:
+    return next((value for name, value in scope["headers"] if name == b"traceparent"), None)
 
 
 def parent_of(traceparent: bytes, scope: Scope) -> TraceContext | None:

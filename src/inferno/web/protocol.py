@@ -55,7 +55,7 @@ class Shortcut(Protocol):
     """Serves requests where no task is needed: in the callback that brings them."""
 
     def wants(self, scope: Scope) -> bool:
-        """Return whether a request may be one of those, going by its head."""
+        """Return whether a request may be one of those, going by its head; it has `NAMED`."""
 
     def begin(self, scope: Scope, cycle: Cycle, serve: Callable[[Cycle], None]) -> bool:
         """Begin to serve a request, which is here as a whole.
