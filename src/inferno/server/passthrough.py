@@ -28,7 +28,7 @@ from inferno.server.relay import (
     read_answer,
     repeated,
 )
-from inferno.server.serving import Observed, destination_of, serving
+from inferno.server.serving import Observed, destination_of, prompt_in, serving
 from inferno.server.types import ChoiceCount, StreamOptions, TokenLimit
 from inferno.web.exchange import SLICE, decode_body
 
@@ -217,7 +217,7 @@ def call_for(
 ) -> Call:
     """Return what is passed on of a request."""
     if destination.route.line.reads_prompts:
-        destination.prompt = head.text
+        destination.prompt = head.text or prompt_in(body)
     if body.count(b'"model"') != 1 or b"\\u00" in body:
         body = with_fields(body, {})  # servers differ in which of several they take
     if head.stream and not head.wants_usage:

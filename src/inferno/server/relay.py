@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from inferno.core.errors import InferenceFailed, InfernoError, ReplicaLost
-from inferno.gateway.forwarding import Answer, Call, Opening, replica_error
+from inferno.gateway.forwarding import Answer, Call, Opening
+from inferno.gateway.replica_errors import replica_error
 from inferno.server.types import CountedUsage, Usage, UsageOnly
 from inferno.web.exchange import EVENT_STREAM, Exchange
 from inferno.web.sse import EventSplitter, data_of, encode_event

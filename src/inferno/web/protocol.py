@@ -101,6 +101,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().__init__(**options)
         self._shortcut = shortcut
         self._awaited: Cycle | None = None  # whose body has to be whole before it is served
+        self._is_whole = False
         self._limits = limits
         self._places = places
         self._holder: str | None = None
@@ -144,6 +145,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._arrived = len(data) + (self._arrived if self._place == "head" else 0)
         self._unused_bytes += len(data)
         super().data_received(data)
+        if self._is_whole:
+            self._serve_awaited()  # not in the parser, which takes every error for the client's
         if self._unused_bytes > self._limits.header_bytes:
             self._refuse_size()
         elif self._deadline is None and self._is_idle:
@@ -255,16 +258,16 @@ class GuardedProtocol(HttpToolsProtocol):
         self._deadline = None
         if not self._is_handshake and not self.cycle.response_complete:
             self.cycle.end()
-            if self._awaited is self.cycle:
-                self._awaited = None
-                self._serve_shortly(self.cycle)
+            self._is_whole = self._is_whole or self._awaited is self.cycle
 
-    def _serve_shortly(self, cycle: Cycle) -> None:
-        """Serve a request that is whole; in a task only where the shortcut will not."""
-        scope = cycle.scope
-        if self._shortcut is None or scope is None:
+    def _serve_awaited(self) -> None:
+        """Serve the request that has become whole; in a task only where the shortcut will not."""
+        cycle, self._awaited, self._is_whole = self._awaited, None, False
+        if self._shortcut is None or cycle is None or cycle.scope is None:
             return
-        if not self._shortcut.begin(scope, cycle, self._serve):
+        if self.transport.is_closing():
+            cycle.let_go()
+        elif not self._shortcut.begin(cycle.scope, cycle, self._serve):
             self._serve(cycle)
 
     def on_response_complete(self) -> None:
