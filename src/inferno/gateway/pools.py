@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 
@@ -57,6 +57,19 @@ def line_name(namespace: str, pool: str) -> str:
     return f"{LINE_PREFIX}{namespace}/{pool}"
 
 
+class Loadable(NamedTuple):
+    """Models of ours that a pool can have loaded.
+
+    Args:
+        places: of the models, by their names and by those of their adapters.
+        exact: whether a target has to be one of these names, or to be had elsewhere: replicas of
+            one model alone answer for any.
+    """
+
+    places: dict[str, str]
+    exact: bool
+
+
 class Pools:
     """Routes by name, over lines of pools.
 
@@ -95,6 +108,8 @@ class Pools:
         self._named_objectives: dict[str, InferenceObjective] = {}
         self._secrets: dict[str, Secret] = {}
         self._endpoints: dict[str, Endpoint] = {}
+        self._loadables: dict[str, Loadable] = {}
+        """What the pools can have loaded, by their lines."""
         self._stale = asyncio.Event()
         self.redrawn = asyncio.Event()
         """Set, and replaced, each time that the picture is drawn."""
@@ -148,6 +163,7 @@ class Pools:
         """Bring lines and routes in line with what is known."""
         seen: dict[str, Endpoint] = {}
         self.remote = {}
+        self._loadables = {}
         known_lines: set[str] = set()
         pods = by_namespace(self._directory.pods.values())
         servers = by_namespace(self.servers.values())
@@ -161,27 +177,23 @@ class Pools:
         self.redrawn.set()
         self.redrawn = asyncio.Event()
 
-    def _loadable(self, pool: InferencePool) -> tuple[dict[str, str], bool]:
+    def _loadable(self, pool: InferencePool, *, is_mixed: bool) -> Loadable:
         """Return the models of ours whose replicas a pool finds.
 
-        Returns:
-            Their places, by their names and by those of their adapters; and whether a target has
-            to be one of these names, or to be had elsewhere: one model alone answers for any.
+        Args:
+            pool: which.
+            is_mixed: whether it has servers of others.
         """
         namespace, selector = pool.metadata.namespace, pool.spec.selector
-        found = {
-            service.metadata.name: (place, service.spec.predictor.model.adapters)
-            for place, service in self._directory.services.items()
-            if service.metadata.namespace == namespace
-            and selects(selector, replica_labels(service))
-        }
-        adapters = {name: place for place, names in found.values() for name in names}
-        is_mixed = any(
-            server.metadata.namespace == namespace and selects(selector, server.metadata.labels)
-            for server in self.servers.values()
-        )
-        own = {name: place for name, (place, _) in found.items()}
-        return adapters | own, bool(adapters) or is_mixed
+        own: dict[str, str] = {}
+        adapters: dict[str, str] = {}
+        for place, service in self._directory.services.items():
+            if service.metadata.namespace != namespace:
+                continue
+            if selects(selector, replica_labels(service)):
+                own[service.metadata.name] = place
+                adapters |= dict.fromkeys(service.spec.predictor.model.adapters, place)
+        return Loadable(adapters | own, exact=bool(adapters) or is_mixed)
 
     def _known_lines(self) -> set[str]:
         return {line.model for line in self._lines.lines() if line.model.startswith(LINE_PREFIX)}
@@ -198,6 +210,8 @@ class Pools:
         line = self._lines.line(line_name(metadata.namespace, metadata.name))
         space = metadata.namespace
         found = members(pool, pods.get(space, ()), servers.get(space, ()))
+        is_mixed = any(member.kind == "ModelServer" for member in found)
+        self._loadables[line.model] = self._loadable(pool, is_mixed=is_mixed)
         wanted = {e.name: e for e in self._present(metadata.namespace, found, seen)}
         for name, endpoint in list(line.endpoints.items()):
             if wanted.get(name) is not endpoint:
@@ -294,7 +308,7 @@ class Pools:
             pool = model.spec.pool_ref.name
             name, priority = line_name(namespace, pool), model.spec.priority
             priorities.setdefault(name, set()).add(priority)
-            loadable, exact = self._loadable(self._pools[join_place(namespace, pool)])
+            loadable, exact = self._loadables[name]
             named[namespace, model_name] = Route(
                 model_name,
                 self._lines.line(name),
