@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,14 @@ def test_an_adapter_changes_what_its_model_says_and_nothing_else(front: Platform
         assert said(front, BASE) == base
         assert said(front, "two") not in (base, one)
     assert "Rome" in said(front, BASE, other)
+
+
+def test_adapters_that_are_asked_for_at_once_do_not_mix(front: Platform) -> None:
+    names = [BASE, "one", "two"] * 6
+    with ThreadPoolExecutor(len(names)) as pool:
+        answers = list(pool.map(lambda name: said(front, name), names))
+    for name, answer in zip(names, answers, strict=True):
+        assert ("Paris" in answer) == (name == BASE), (name, answer)
 
 
 def test_every_way_of_asking_has_adapters(front: Platform) -> None:

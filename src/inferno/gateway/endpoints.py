@@ -28,6 +28,9 @@ MAX_WAITING = 5
 MAX_KV_CACHE_USAGE = 0.8
 """Beyond either, an endpoint has no room for what may be shed (the Endpoint Picker's defaults)."""
 
+TURN_SECONDS = 2.0
+"""For which an engine is given requests for one adapter while others wait for theirs."""
+
 STALE_SECONDS = 10.0
 """A load that was scraped so long ago tells nothing any more."""
 
@@ -47,7 +50,9 @@ class Endpoint:
         capabilities: what its engine can do with the model; None where nobody knows.
         serves: names of models that it knows; None for any.
         adapters: LoRA adapters that requests to it have to name by number (llama.cpp).
-        adapter: the one of these that its latest request wants; empty for none.
+        adapter: the one of these that it works with; empty for none.
+        turn_ends: when requests for another one may have it (`time.monotonic`).
+        others_wait: whether there are any.
         remote: whether somebody else runs it.
         client: speaks its TLS; None for the gateway's own client, which speaks none.
         quota: how many requests its owner lets it have; None for no quota.
@@ -72,6 +77,8 @@ class Endpoint:
     serves: frozenset[str] | None = None
     adapters: dict[str, int] = field(default_factory=dict)
     adapter: str = ""
+    turn_ends: float = 0.0
+    others_wait: bool = False
     remote: bool = False
     client: UpstreamClient | None = None
     quota: ServerQuota | None = None
@@ -141,6 +148,33 @@ class Endpoint:
     def adapter_for(self, model: str) -> str:
         """Return the LoRA adapter that a request for a model wants of it; empty for none."""
         return model if model in self.adapters else ""
+
+    def has_turn(self, model: str, now: float, *, background: bool) -> bool:
+        """Return whether its engine would begin on a request for a model.
+
+        llama.cpp works with one adapter at a time: what wants another one would sit in its slots
+        until all before it is done, and that may be never. So requests for the same one are given
+        to it together, and when their time is over and others wait, it finishes what it has.
+        """
+        if not self.in_flight:
+            return True
+        if self.adapter_for(model) == self.adapter:
+            return now < self.turn_ends or not self.others_wait
+        if not background:
+            self.others_wait = True
+            if not self.others:
+                self._end_background()
+        return False
+
+    def give_turn(self, model: str, now: float) -> None:
+        """Have it work with the adapter that a request wants."""
+        wanted = self.adapter_for(model)
+        if wanted != self.adapter or not self.in_flight:
+            self.adapter, self.turn_ends, self.others_wait = wanted, now + TURN_SECONDS, False
+
+    def _end_background(self) -> None:
+        while self.background:
+            self.background.pop()()
 
     def scraped(self, load: EndpointLoad) -> None:
         """Take in what it says of itself."""

@@ -193,12 +193,24 @@ class Line:
             raise Shed("saturated")
         self._make_room(want)
         place: Place = asyncio.get_running_loop().create_future()
+        takes_turns = any(endpoint.adapters for endpoint in self.endpoints.values())
+        if takes_turns:
+            self._part_by_adapter(want)
         self._waiting.push(place, want)
+        if takes_turns:  # those before it may be waiting for their turn alone
+            self.serve_waiting()
         try:
             return await place
         except asyncio.CancelledError:
             self._give_up(place, want)
             raise
+
+    def _part_by_adapter(self, want: Want) -> None:
+        """Let a request go past those of its flow that wait for another adapter's turn."""
+        adapters = (endpoint.adapter_for(want.model) for endpoint in self.endpoints.values())
+        adapter = f" {max(adapters, default='')}"
+        if adapter != " " and not want.flow.endswith(adapter):
+            want.flow += adapter
 
     def _make_room(self, want: Want) -> None:
         """See to it that one more may wait. Raises Overloaded where nobody matters less."""
@@ -302,7 +314,7 @@ class Line:
             want.unread = unread_bytes(endpoint, want)
             endpoint.prefixes.add(want.blocks, time.monotonic())
         if endpoint.adapters:
-            endpoint.adapter = endpoint.adapter_for(want.model)
+            endpoint.give_turn(want.model, time.monotonic())
         endpoint.take(want.give_way, want.unread)
         if endpoint.quota is not None:
             endpoint.quota.take(want)
@@ -316,6 +328,10 @@ class Line:
             if endpoint.in_flight < self._room(endpoint, want, now)
             and self._fits(endpoint, want, now)
             and (endpoint.quota is None or endpoint.quota.used_up(want) is None)
+            and (
+                not endpoint.adapters
+                or endpoint.has_turn(want.model, now, background=want.give_way is not None)
+            )
         ]
         if want.tried and len(candidates) > 1:
             candidates = [e for e in candidates if e not in want.tried] or candidates

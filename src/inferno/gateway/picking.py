@@ -159,16 +159,15 @@ def by_cost(candidates: Sequence[Endpoint], want: Want) -> list[float]:
 def by_lora(candidates: Sequence[Endpoint], want: Want) -> list[float]:
     """Prefer those that hold the adapter, then those with room for one more.
 
-    llama.cpp has all its adapters in memory, but works on requests for one of them at a time:
-    there, those are preferred that would not have to change between two.
+    llama.cpp has all its adapters in memory, but works with one of them at a time: there, those
+    are preferred that would not have to change.
     """
     return [_lora(endpoint, want.model) for endpoint in candidates]
 
 
 def _lora(endpoint: Endpoint, model: str) -> float:
     if endpoint.adapters:
-        same = endpoint.adapter == endpoint.adapter_for(model)
-        return 1.0 if same or not endpoint.in_flight else 0.0
+        return 1.0 if endpoint.adapter == endpoint.adapter_for(model) else 0.0
     load = endpoint.fresh_load
     if load is None or not load.max_lora:
         return 0.0

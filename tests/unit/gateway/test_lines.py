@@ -229,3 +229,69 @@ async def test_background_work_that_leaves_takes_no_place_along() -> None:
     leaving.cancel()
     assert await asyncio.wait_for(staying, 1) is one
     assert (one.in_flight, len(one.background)) == (1, 1)
+
+
+def adapted(name: str = "a", capacity: int = 4) -> Endpoint:
+    found = endpoint(name, capacity)
+    found.adapters = {"poet": 0, "lawyer": 1}
+    return found
+
+
+async def test_adapters_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What wants another adapter waits until the replica is done with the one that has its turn."""
+    queue, one = line(), adapted()
+    queue.add(one)
+    poets = [await queue.acquire(Want(model="poet")) for _ in range(2)]
+    lawyers = [asyncio.ensure_future(queue.acquire(Want(model="lawyer"))) for _ in range(2)]
+    base = asyncio.ensure_future(queue.acquire(Want(model="base")))
+    await asyncio.sleep(0)
+    poets.append(await queue.acquire(Want(model="poet")))  # its turn is not over
+    monkeypatch.setattr(one, "turn_ends", 0.0)
+    late = asyncio.ensure_future(queue.acquire(Want(model="poet")))
+    await asyncio.sleep(0)
+    for each in poets:
+        assert not any(waits.done() for waits in (*lawyers, base, late))
+        queue.release(each)
+        await asyncio.sleep(0)
+    assert [waits.done() for waits in lawyers] == [True, True]
+    assert (one.adapter, one.in_flight) == ("lawyer", 2)
+    assert not base.done()
+    for turn in (lawyers, [base], [late]):
+        for waited in turn:
+            queue.release(await waited)
+    assert (queue.waiting, one.in_flight) == (0, 0)
+
+
+async def test_nobody_waits_for_a_turn_where_another_replica_has_none() -> None:
+    queue = line()
+    for name in ("a", "b"):
+        queue.add(adapted(name))
+    taken = [await queue.acquire(Want(model=name)) for name in ("poet", "lawyer") * 3]
+    assert {(each.name, each.adapter) for each in taken} == {
+        (taken[0].name, "poet"),
+        (taken[1].name, "lawyer"),
+    }
+    assert len({each.name for each in taken}) == 2
+
+
+async def test_background_work_with_another_adapter_gives_way() -> None:
+    queue, one = line(), adapted()
+    queue.add(one)
+    asked: list[int] = []
+    work = [behind(functools.partial(asked.append, number)) for number in range(2)]
+    for each in work:
+        each.model = "poet"
+        await queue.acquire(each)
+    lawyer = asyncio.ensure_future(queue.acquire(Want(model="lawyer")))
+    await asyncio.sleep(0)
+    assert sorted(asked) == [0, 1]
+    for each in work:
+        queue.release(one, each.give_way)
+    await asyncio.sleep(0)
+    assert lawyer.done()
+    behind_it = asyncio.ensure_future(queue.acquire(work[0]))
+    await asyncio.sleep(0)
+    assert not behind_it.done()
+    assert not one.others_wait, "work that nobody waits for ends nobody's turn"
+    queue.release(await lawyer)
+    queue.release(await behind_it, work[0].give_way)

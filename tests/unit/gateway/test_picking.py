@@ -302,15 +302,15 @@ def test_the_default_is_the_setting() -> None:
     assert Settings(data_dir=Path()).picker == DEFAULT
 
 
-def test_replicas_that_work_with_another_adapter_come_last() -> None:
-    one, two, idle = endpoint("one", in_flight=1), endpoint("two", in_flight=1), endpoint("idle")
-    for each in (one, two, idle):
+def test_replicas_that_would_have_to_change_their_adapter_come_last() -> None:
+    one, two = endpoint("one"), endpoint("two")
+    for each in (one, two):
         each.adapters = {"poet": 0, "lawyer": 1}
     one.adapter, two.adapter = "poet", ""
-    assert by_lora([one, two, idle], Want(model="poet")) == [1.0, 0.0, 1.0]
-    assert by_lora([one, two, idle], Want(model="lawyer")) == [0.0, 0.0, 1.0]
-    assert by_lora([one, two, idle], Want(model="base")) == [0.0, 1.0, 1.0]
-    assert by_lora([one, two, idle], Want()) == [0.0, 1.0, 1.0]
+    assert by_lora([one, two], Want(model="poet")) == [1.0, 0.0]
+    assert by_lora([one, two], Want(model="lawyer")) == [0.0, 0.0]
+    assert by_lora([one, two], Want(model="base")) == [0.0, 1.0]
+    assert by_lora([one, two], Want()) == [0.0, 1.0]
 
 
 async def test_a_line_notes_which_adapter_an_endpoint_works_with() -> None:
