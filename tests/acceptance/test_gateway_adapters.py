@@ -249,5 +249,13 @@ def test_only_admins_name_adapter_files(front: Platform, files: Path) -> None:
             change = {"spec": {"predictor": {"model": {"lora": {"adapters": adapters}}}}}
             answer = service.patch(f"{path}/theirs", content=json.dumps(change), headers=merge)
             assert answer.status_code == status, answer.text
+            if adapters and status == 200:
+                with as_caller(front, key.secret) as own, front.http() as others:
+                    wait_until(
+                        lambda: own.get("/v1/models/other").status_code == 200, 20, "not listed"
+                    )
+                    assert others.get("/v1/models/other").status_code == 404
+                    assert others.get("/models/other").status_code == 404
+                    assert ask(front, "other").status_code == 404
     with as_caller(front, front.api_key, management=True) as admin:
         admin.delete("/k8s/api/v1/namespaces/adapted").raise_for_status()
