@@ -54,6 +54,8 @@ PATH = b"/v1/chat/completions"
 
 _requests: msgspec.json.Decoder[ChatRequest] = msgspec.json.Decoder(ChatRequest)
 
+_objects: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
+
 REFUSED = {
     "functions": "use 'tools'",
     "function_call": "use 'tool_choice'",
@@ -342,8 +344,9 @@ async def _whole_answer(forwarder: Forwarder, call: Call, request: ChatRequest) 
     joiner = ChatJoiner()
     usages: list[Usage] = []
     async with aclosing(_chunks(forwarder, call, usages)) as chunks:
-        async for chunk in chunks:
-            joiner.feed(chunk)
+        async for together in chunks:
+            for chunk in together:
+                joiner.feed(chunk)
     return {**joiner.answer(), "usage": usages[0] if usages else Usage()}
 
 
@@ -385,14 +388,15 @@ async def _stream_choices(
     async def produce(index: int, call: Call, emit: Emit) -> None:
         reader = CallReader() if is_forced(request) else None
         async with aclosing(_chunks(services.forwarder, call, usages)) as chunks:
-            async for chunk in chunks:
-                chunk["id"] = answer_id
-                choice = chunk["choices"][0]
-                choice["index"] = index
-                if _is_bare(request):
-                    drop_alternatives(choice)
-                if reader is None or show_chunk(choice, reader):
-                    await emit(chunk)
+            async for together in chunks:
+                for chunk in together:
+                    chunk["id"] = answer_id
+                    choice = chunk["choices"][0]
+                    choice["index"] = index
+                    if _is_bare(request):
+                        drop_alternatives(choice)
+                    if reader is None or show_chunk(choice, reader):
+                        await emit(chunk)
 
     last: dict[str, Any] = {}
 
@@ -412,18 +416,21 @@ async def _stream_choices(
 
 async def _chunks(
     forwarder: Forwarder, call: Call, usages: list[Usage]
-) -> AsyncGenerator[dict[str, Any], None]:
-    """Yield the chunks of one choice; its usage goes to `usages`."""
+) -> AsyncGenerator[list[dict[str, Any]], None]:
+    """Yield the chunks of one choice, in lists; its usage goes to `usages`."""
     async with forwarder.open(call) as answer:
-        async for payload in payloads_of(answer):
-            chunk = msgspec.json.decode(payload, type=dict[str, Any])
-            if chunk.get("choices"):
-                delta = chunk["choices"][0].setdefault("delta", {})
-                if delta.get("role") and delta.get("content", "") is None:
-                    delta["content"] = ""
-                yield chunk
-            elif (usage := usage_of(payload).usage) is not None:
-                usages.append(usage)
+        async for payloads in payloads_of(answer):
+            chunks = []
+            for payload in payloads:
+                chunk = _objects.decode(payload)
+                if chunk.get("choices"):
+                    delta = chunk["choices"][0].setdefault("delta", {})
+                    if delta.get("role") and delta.get("content", "") is None:
+                        delta["content"] = ""
+                    chunks.append(chunk)
+                elif (usage := usage_of(payload).usage) is not None:
+                    usages.append(usage)
+            yield chunks
 
 
 def total(usages: list[Usage]) -> Usage:

@@ -283,10 +283,11 @@ async def pieces(forwarder: Forwarder, call: Call) -> AsyncGenerator[ReplicaComp
     """
     finished = False
     async with forwarder.open(call) as answer:
-        async for payload in payloads_of(answer, says_done=call.path != INFILL_PATH):
-            piece = decode_completion(payload)
-            finished |= any(choice.finish_reason is not None for choice in piece.choices)
-            yield piece
+        async for payloads in payloads_of(answer, says_done=call.path != INFILL_PATH):
+            for payload in payloads:
+                piece = decode_completion(payload)
+                finished |= any(choice.finish_reason is not None for choice in piece.choices)
+                yield piece
     if not finished:
         raise incomplete()
 

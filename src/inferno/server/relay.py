@@ -92,8 +92,8 @@ def _is_progress(event: bytes, call: Call) -> bool:
     return True
 
 
-async def payloads_of(answer: Answer, *, says_done: bool = True) -> AsyncIterator[bytes]:
-    """Yield the JSON payload of each event of a replica's stream, without `[DONE]`.
+async def payloads_of(answer: Answer, *, says_done: bool = True) -> AsyncIterator[list[bytes]]:
+    """Yield the payloads of a replica's stream, in lists, and without `[DONE]`.
 
     Args:
         answer: the stream.
@@ -104,14 +104,11 @@ async def payloads_of(answer: Answer, *, says_done: bool = True) -> AsyncIterato
     """
     done = not says_done
     async for events in events_of(answer):
-        for event in events:
-            payload = data_of(event)
-            if payload is None:
-                continue
-            if payload == DONE:
-                done = True
-            else:
-                yield payload
+        payloads = [payload for event in events if (payload := data_of(event)) is not None]
+        if DONE in payloads:
+            done = True
+            payloads = [payload for payload in payloads if payload != DONE]
+        yield payloads
     if not done:
         raise incomplete()
 
