@@ -167,10 +167,10 @@ class Line:
 
     def take(self, want: Want) -> Endpoint | None:
         """Return an endpoint with one of its places taken, if there is one at once."""
-        self.last_used = time.monotonic()
+        self.last_used = now = time.monotonic()
         if self._waiting.bands and self._waiting.before(want.priority):
             return None
-        endpoint = self._pick(want)
+        endpoint = self._pick(want, now)
         if endpoint is None or (want.priority < 0 and want.sheddable and endpoint.saturated):
             return None
         self._hand_over(endpoint, want)
@@ -296,7 +296,7 @@ class Line:
             if place.done():
                 self._waiting.take(want)
                 return True
-            endpoint = self._pick(want)
+            endpoint = self._pick(want, time.monotonic())
             if endpoint is not None:
                 self._waiting.take(want)
                 self._hand_over(endpoint, want)
@@ -319,9 +319,8 @@ class Line:
         if endpoint.quota is not None:
             endpoint.quota.take(want)
 
-    def _pick(self, want: Want) -> Endpoint | None:
+    def _pick(self, want: Want, now: float) -> Endpoint | None:
         """Return the best endpoint that is fit, knows the model and has room for such work."""
-        now = time.monotonic()
         candidates = [
             endpoint
             for endpoint in self.endpoints.values()

@@ -369,7 +369,8 @@ class UpstreamResponse:
     def expect_more(self) -> None:
         """Fail the response unless some more of its body arrives in time."""
         if self._read_timeout is not None:
-            self._connection.expect_within(self._read_timeout)
+            connection = self._connection
+            connection.expect_by(connection.loop.time() + self._read_timeout)
 
     async def read(self, limit: int, on_part: Callable[[int], None] | None = None) -> bytes:
         """Return the whole body, or what is left of it.
@@ -531,7 +532,7 @@ class _Connection(asyncio.Protocol):
     def send(self, response: UpstreamResponse, head: bytes, body: bytes, deadline: float) -> None:
         """Send a request in one piece; `exchange` says what the arguments are."""
         self._response = response
-        self._expect_by(deadline)
+        self.expect_by(deadline)
         self._transport.write(head + body if body else head)
 
     async def exchange(
@@ -549,12 +550,8 @@ class _Connection(asyncio.Protocol):
             self.send(response, head, body, deadline)
             return
         self._response = response
-        self._expect_by(deadline)
+        self.expect_by(deadline)
         await self._send_in_slices(response, head, body)
-
-    def expect_within(self, seconds: float) -> None:
-        """Fail the response unless some of its body arrives in time."""
-        self._expect_by(self.loop.time() + seconds)
 
     def resume_reading(self) -> None:
         """Read on after a pause for a slow reader."""
@@ -712,13 +709,13 @@ class _Connection(asyncio.Protocol):
         response._finish(None)
         if self._reusable and not self._sending and self._client._keep(self):
             self.resume_reading()  # an idle connection listens for the replica's goodbye
-            self._expect_by(self.loop.time() + self._client.idle_timeout)
+            self.expect_by(self.loop.time() + self._client.idle_timeout)
         else:
             self.close("The response is complete.")
 
     # One timer for everything that is waited for
 
-    def _expect_by(self, deadline: float) -> None:
+    def expect_by(self, deadline: float) -> None:
         """Set when patience ends: for a head, for more of a body, or for the next request.
 
         Setting a later time leaves the running timer alone; it looks at the time when it fires.
@@ -735,7 +732,7 @@ class _Connection(asyncio.Protocol):
         self._timer = None
         self._timer_at = inf
         if self.loop.time() < self._deadline:
-            self._expect_by(self._deadline)
+            self.expect_by(self._deadline)
         elif self._response is None:
             self.close("The connection was idle for too long.")
         else:

@@ -184,11 +184,12 @@ class PassedEvents:
         done: whether the last one was there.
     """
 
-    __slots__ = ("_call", "_hides_usage", "_reader", "done")
+    __slots__ = ("_call", "_hides_usage", "_is_renamed", "_reader", "done")
 
     def __init__(self, call: Call, head: Head) -> None:
         self._call = call
         self._hides_usage = not head.wants_usage
+        self._is_renamed = call.destination is None or call.destination.target != call.model
         self._reader = EventReader(call)
         self.done = False
 
@@ -199,12 +200,16 @@ class PassedEvents:
             InferenceFailed: the server reported an error.
         """
         events = self._reader.feed(piece)
-        if self._hides_usage:
-            events = [event for event in events if not _is_usage(event)]
-        if not events:
-            return b""
+        if len(events) == 1 and b'"usage"' not in events[0]:
+            passed = events[0]  # as nearly all are
+        else:
+            if self._hides_usage:
+                events = [event for event in events if not _is_usage(event)]
+            if not events:
+                return b""
+            passed = b"".join(events)
         self.done = events[-1].startswith(DONE)
-        return as_asked(events[0] if len(events) == 1 else b"".join(events), self._call)
+        return as_asked(passed, self._call) if self._is_renamed else passed
 
 
 def call_for(

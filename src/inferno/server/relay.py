@@ -60,7 +60,9 @@ class EventReader:
             InferenceFailed: the replica reported an error, or an event is too large.
         """
         call = self._call
-        events = [event for event in self._splitter.feed(piece) if not _is_progress(event, call)]
+        events = self._splitter.feed(piece)
+        if len(events) != 1 or PROGRESS in events[0]:
+            events = [event for event in events if not _is_progress(event, call)]
         for event in events:
             if event.startswith(ERRORS):
                 _, _, payload = event.partition(b":")

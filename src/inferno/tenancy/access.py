@@ -60,6 +60,8 @@ class Visit(msgspec.Struct):
     @property
     def tokens(self) -> int | None:
         """Tokens used; None where the request had nothing to do with tokens."""
+        if len(self.tallies) == 1:
+            return self.tallies[0].used
         return sum(tally.used for tally in self.tallies) if self.tallies else None
 
 
@@ -123,6 +125,7 @@ class Access:
         self.roster = roster
         self.tokens = tokens
         self.limiter = limiter
+        self._instant: InstantLimiter | None = limiter.instant
         self.audit = audit
         self._issuers = issuers
         self._strangers = strangers
@@ -235,7 +238,7 @@ class Access:
     @property
     def is_instant(self) -> bool:
         """Whether requests with a known key can be let in without waiting for anything."""
-        return self.enabled and self.limiter.instant is not None
+        return self.enabled and self._instant is not None
 
     def known(self, scope: Scope) -> Principal | None:
         """Return whose API key a request shows; None where that takes `enter` to find out."""
@@ -250,8 +253,8 @@ class Access:
         Raises:
             Refused: a limit is used up. Nothing was counted, and nothing noted: `enter` does that.
         """
-        limiter = self._instant()
-        admission = limiter.admit_now(principal.limit_subject, principal.limits)
+        assert self._instant is not None  # noqa: S101 - `is_instant` was asked
+        admission = self._instant.admit_now(principal.limit_subject, principal.limits)
         scope["state"]["standing"] = admission.standing
         return Visit(principal, client_address(scope, self._proxies), admission)
 
@@ -262,18 +265,14 @@ class Access:
             Refused: they do not fit. The request is as if it had never been; nothing was noted.
         """
         limit = visit.principal.limits.tokens_per_minute
-        if limit is not None:
-            self._instant().reserve_now(visit.admission, min(tally.expected, limit))
+        if limit is not None and self._instant is not None:
+            self._instant.reserve_now(visit.admission, min(tally.expected, limit))
             visit.tallies.append(tally)
 
     def leave_now(self, visit: Visit) -> None:
         """Give a visit's place back, and settle its tokens."""
-        self._instant().settle_now(visit.admission, visit.tokens)
-
-    def _instant(self) -> InstantLimiter:
-        limiter = self.limiter.instant
-        assert limiter is not None  # noqa: S101 - `is_instant` was asked
-        return limiter
+        if self._instant is not None:
+            self._instant.settle_now(visit.admission, visit.tokens)
 
     async def identify(self, scope: Scope) -> Principal:
         """Return who sent a request.
