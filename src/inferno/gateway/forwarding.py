@@ -367,7 +367,7 @@ class Opening:
         journey = self._call.journey
         journey.picked = time.perf_counter()
         journey.endpoint = endpoint.name
-        journey.address = str(endpoint.address)
+        journey.address = endpoint.address.text
         journey.attempts += 1
 
     async def __aexit__(

@@ -23,6 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from math import inf
+from operator import itemgetter
 from ssl import SSLContext
 from types import TracebackType
 from typing import Self
@@ -40,6 +41,7 @@ MANAGED_HEADERS = frozenset(
 another message than the one sent, so `request` refuses them."""
 
 _TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
+_NAME = itemgetter(0)
 _BODILESS = frozenset({b"GET", b"HEAD", b"DELETE", b"OPTIONS"})
 _SLICE = 64 * 1024
 AT_ONCE = 256 * 1024
@@ -91,15 +93,17 @@ class Address:
     host: str
     port: int
     authority: bytes = field(init=False, repr=False, compare=False)
+    text: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.host or not self.host.isprintable() or " " in self.host:
             raise ValueError(f"Not a host: {self.host!r}")
         host = f"[{self.host}]" if ":" in self.host else self.host
-        object.__setattr__(self, "authority", f"{host}:{self.port}".encode())
+        object.__setattr__(self, "text", f"{host}:{self.port}")
+        object.__setattr__(self, "authority", self.text.encode())
 
     def __str__(self) -> str:
-        return self.authority.decode()
+        return self.text
 
 
 class UpstreamClient:
@@ -747,7 +751,7 @@ def _encode_head(
 
     The whole head is checked at once: it must hold the line ends written here and no others.
     """
-    _check_names(tuple([name for name, _ in headers]))
+    _check_names(tuple(map(_NAME, headers)))
     has_length = length or method not in _BODILESS
     lines = [b"Content-Length: %d" % length] if has_length else []
     lines += map(b": ".join, headers)

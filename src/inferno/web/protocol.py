@@ -147,7 +147,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self._is_whole:
             self._serve_awaited()  # not in the parser, which takes every error for the client's
-        if self._unused_bytes > self._limits.header_bytes:
+        elif self._unused_bytes > self._limits.header_bytes:
             self._refuse_size()
         elif self._deadline is None and self._is_idle:
             # Empty lines before a request are not the request yet.
