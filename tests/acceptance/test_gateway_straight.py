@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import random
 import socket
 import threading
 import time
@@ -14,7 +16,7 @@ import httpx
 import pytest
 
 from tests.acceptance.access import NO_MODEL, UNLIMITED, bearer, make_key, make_user
-from tests.acceptance.model_servers import Cluster, ModelServer, model_servers, within
+from tests.acceptance.model_servers import Cluster, Fault, ModelServer, model_servers, within
 from tests.acceptance.platform import Platform
 
 MESSAGES: Any = [{"role": "user", "content": "Hello"}]
@@ -92,7 +94,7 @@ def server(front: Platform, only: Scripted) -> Iterator[Scripted]:
 
 
 def body_of(**more: Any) -> dict[str, Any]:
-    return {"model": "theirs", "messages": MESSAGES, **more}
+    return {"model": "theirs", "messages": MESSAGES} | more
 
 
 def ask(front: Platform, **more: Any) -> httpx.Response:
@@ -397,3 +399,44 @@ def test_a_stream_has_its_time_and_no_more(front: Platform, server: Scripted) ->
         stopped.set()
     last = [line for line in answer.text.splitlines() if line][-1]
     assert json.loads(last[6:])["error"]["code"] == "timeout"
+
+
+FAULTS: list[Fault] = ["", "", "reset", "break off", "busy", "error", "close", "stutter", "garbage"]
+
+
+def test_whatever_happens_every_place_comes_back(front: Platform) -> None:
+    """Clients leave at any moment, while one of two servers does anything wrong."""
+    make_user(front, "restless")
+    key = make_key(front, "restless", limits={"concurrent_requests": 1000}).secret
+    bad, good = ModelServer("restless-bad"), ModelServer("restless-good")
+    dice = random.Random(7)
+
+    async def one(number: int) -> None:
+        host, port = front.url.removeprefix("http://").split(":")
+        bad.fault = FAULTS[number // 20 % len(FAULTS)]
+        reader, writer = await asyncio.open_connection(host, int(port))
+        stream = bool(number % 4)
+        writer.write(request(front, "Connection: close", key=key, model="restless", stream=stream))
+        if dice.random() < 0.4:
+            await asyncio.sleep(dice.random() * 0.02)
+            writer.transport.abort()
+        else:
+            answer = await asyncio.wait_for(reader.read(), 20)
+            assert answer.startswith(b"HTTP/1.1 "), answer[:50]
+            writer.close()
+
+    async def many() -> None:
+        for _ in range(6):
+            await asyncio.gather(*(one(number) for number in range(0, 180, 6)))
+
+    with model_servers(bad, good):
+        cluster = Cluster(front)
+        cluster.pool("restless", bad, good)
+        cluster.model("restless", "restless", targets={"base": 1})
+        asyncio.run(many())
+        within(lambda: used(front, key)["concurrent_requests"] == 1)
+        with front.http() as client:
+            page = client.get("/metrics").text
+        running = [line for line in page.splitlines() if "requests_running{" in line]
+        assert len([line for line in running if "restless" in line]) == 2
+        assert all(line.endswith(" 0.0") for line in running), running
