@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -94,6 +95,40 @@ def test_one_bad_server_of_two_is_nobodys_problem(
         assert bad.requests, "it was never tried"
         if fault != "close":
             assert len(bad.requests) < len(good.requests)
+
+
+def test_a_request_that_comes_back_goes_elsewhere(front: Platform, cluster: Cluster) -> None:
+    """A platform among its own servers, as a registry may well list it."""
+    cluster.create("Secret", "own", stringData={"key": front.api_key})
+    itself = {
+        "address": "127.0.0.1",
+        "port": urlsplit(front.url).port,
+        "apiKeySecretRef": {"name": "own", "key": "key"},
+        "metrics": "none",
+        "models": ["ring"],
+    }
+    with model_servers(ModelServer("real", models=["ring"])) as (real,):
+        cluster.pool("ring", real)
+        cluster.model("ring", "ring", targets={"ring": 1})
+        cluster.create("ModelServer", "itself", itself, metadata={"labels": {"pool": "ring"}})
+        within(lambda: cluster.condition("ModelServer", "itself", "Ready")[0] == "True")
+        assert Counter(ask(front, "ring").status_code for _ in range(8)) == {200: 8}
+        cluster.delete("ModelServer", "real")
+        within(lambda: ask(front, "ring").status_code != 200)
+        assert ask(front, "ring").status_code in DOCUMENTED
+    cluster.delete("ModelServer", "itself")
+
+
+def test_a_request_that_was_here_before_is_refused(front: Platform, cluster: Cluster) -> None:
+    with model_servers(ModelServer("mark")) as (server,):
+        cluster.pool("marked", server)
+        cluster.model("marked", "marked", targets={"base": 1})
+        assert ask(front, "marked", via="1.0 fred, 1.1 p.example.com").status_code == 200
+        via = server.headers[-1]["via"]
+        assert via.startswith("1.0 fred, 1.1 p.example.com, 1.1 inferno-")
+        refused = ask(front, "marked", via=via)
+        assert refused.status_code == 508
+        assert refused.json()["error"]["code"] == "loop_detected"
 
 
 def test_a_server_that_dies_under_load_is_left_and_found_again(

@@ -96,6 +96,7 @@ REASONS: dict[type[errors.InfernoError], tuple[int, str]] = {
     errors.DeadlineExceeded: (504, "Timeout"),
     errors.ConfigurationError: (500, "InternalError"),
     errors.InferenceFailed: (500, "InternalError"),
+    errors.LoopDetected: (508, "InternalError"),
     errors.InfernoError: (500, "InternalError"),
 }
 """HTTP status and reason of every error."""

@@ -16,6 +16,7 @@
     ├── ModelNotLoaded              known model, loading on demand is off
     ├── ModelLoadFailed             the replica could not start; says why
     ├── InferenceFailed             the replica failed while it worked
+    │   ├── LoopDetected            the request was here before
     │   └── ReplicaLost             its connection broke off; another may do better
     ├── InstallFailed               a model could not be fetched (`models.transfer`)
     ├── Overloaded                  queues are full or the platform is draining
@@ -187,6 +188,16 @@ class InferenceFailed(InfernoError):
 
 class ReplicaLost(InferenceFailed):
     """The connection to the replica broke off before the answer was whole."""
+
+
+class LoopDetected(InferenceFailed):
+    """The request came back to the gateway that had sent it on."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The request came back to where it had been: a pool has this platform, or one that "
+            "sends requests here, among its servers."
+        )
 
 
 class Overloaded(InfernoError):

@@ -31,6 +31,7 @@ from inferno.core.inferences import Journey
 from inferno.gateway.deadlines import Deadline
 from inferno.gateway.endpoints import Endpoint
 from inferno.gateway.hedging import first_of
+from inferno.gateway.loops import Loops
 from inferno.gateway.picking import BACKGROUND
 from inferno.gateway.replica_errors import broken_off, is_silence, refusal
 from inferno.gateway.residency import Residency
@@ -53,7 +54,7 @@ log = structlog.get_logger(__name__)
 ATTEMPTS = 2
 """A request that kills its replica must not kill many."""
 OK: int = HTTPStatus.OK
-BUSY = frozenset({429, 502, 503, 504})
+BUSY = frozenset({429, 502, 503, 504, 508})
 """Statuses of a server that did not work on a request; another one may."""
 PROGRESS = b',"return_progress":true'
 """What replicas of ours are asked for; other servers may refuse what they do not know. Quotes
@@ -227,6 +228,7 @@ class Forwarder:
         self.timeouts = timeouts
         self.fell_silent = fell_silent
         self.retries = RetryBudget()
+        self.loops = Loops()
         self.room = Room()
 
     def let_go(self, call: Call) -> None:
@@ -552,9 +554,11 @@ class Opening:
 
     def _headers(self, endpoint: Endpoint) -> Headers:
         call = self._call
+        via = "" if call.destination is None else call.destination.caller.via
         headers = [
             (b"content-type", b"application/json"),
             (b"x-request-id", call.request_id.encode("ascii")),
+            self._forwarder.loops.header_behind(via),
         ]
         if endpoint.authorization:
             headers.append((b"authorization", endpoint.authorization))

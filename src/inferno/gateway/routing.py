@@ -31,6 +31,7 @@ class Caller:
         objective: the InferenceObjective that says how much it matters; empty for the model's own.
         fairness: splits a tenant's requests into flows of their own; empty for one flow.
         only: endpoints that it may go to, as `host:port`; None for any.
+        via: the gateways that it came through (`Via`); empty for none.
     """
 
     tenant: str = DEFAULT_NAMESPACE
@@ -38,6 +39,7 @@ class Caller:
     objective: str = ""
     fairness: str = ""
     only: frozenset[str] | None = None
+    via: str = ""
 
 
 @lru_cache(maxsize=4096)

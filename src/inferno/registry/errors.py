@@ -32,6 +32,7 @@ ANSWERS: dict[type[InfernoError], tuple[int, str]] = {
     errors.ModelNotLoaded: (503, "unavailable"),
     errors.ModelLoadFailed: (503, "unavailable"),
     errors.InferenceFailed: (500, "internal_error"),
+    errors.LoopDetected: (508, "internal_error"),
     errors.DeadlineExceeded: (504, "timeout"),
     errors.ConfigurationError: (500, "internal_error"),
     errors.InfernoError: (500, "internal_error"),

@@ -51,6 +51,7 @@ OPENAI_TYPES: dict[type[InfernoError], tuple[str, str | None]] = {
     errors.ModelLoadFailed: ("server_error", "model_load_failed"),
     errors.InferenceFailed: ("server_error", "inference_failed"),
     errors.ReplicaLost: ("server_error", "inference_failed"),
+    errors.LoopDetected: ("server_error", "loop_detected"),
     errors.Overloaded: ("server_error", "overloaded"),
     errors.QuotaExceeded: ("rate_limit_error", "quota_exceeded"),
     errors.Shed: ("server_error", "request_shed"),

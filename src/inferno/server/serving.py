@@ -13,6 +13,7 @@ from inferno.core.errors import InfernoError, InvalidRequest
 from inferno.core.inferences import Inference, Operation, Outcome
 from inferno.core.tenancy import Permission, Principal
 from inferno.gateway.forwarding import Call
+from inferno.gateway.loops import VIA
 from inferno.gateway.routing import Caller, Destination, anybody_of
 from inferno.server.operation import Services, Visited
 from inferno.tenancy.access import Visit
@@ -27,7 +28,7 @@ OBJECTIVE = b"x-gateway-inference-objective"
 FAIRNESS = b"x-gateway-inference-fairness-id"
 """Of the Gateway API Inference Extension's endpoint picker protocol."""
 
-ROUTING_HEADERS = frozenset({SESSION, DESTINATION, SUBSET, OBJECTIVE, FAIRNESS})
+ROUTING_HEADERS = frozenset({SESSION, DESTINATION, SUBSET, OBJECTIVE, FAIRNESS, VIA})
 MAX_HEADER = 4096
 
 
@@ -95,9 +96,12 @@ def destination_of(
         ModelNotFound: nothing of that name in the caller's reach.
         NoValidTarget: the name is reserved.
         InvalidRequest: a header is wrong.
+        LoopDetected: the request came from here.
     """
     try:
-        return services.forwarder.routes.choose(model, caller_of(scope, visit.principal))
+        caller = caller_of(scope, visit.principal)
+        services.forwarder.loops.check(caller.via)
+        return services.forwarder.routes.choose(model, caller)
     except InfernoError:
         call = Call(model, b"", b"", scope["state"]["request_id"])
         with Observed(services, scope, visit, [call], operation, streamed=False):
@@ -116,7 +120,9 @@ def caller_of(scope: Scope, principal: Principal) -> Caller:
         return anybody_of(principal.tenant)
     given: dict[bytes, str] = {}
     for name, value in scope["headers"]:
-        if name in ROUTING_HEADERS and name not in given:
+        if name == VIA:  # as many lines as gateways
+            given[VIA] = ", ".join(filter(None, (given.get(VIA), _text(name, value))))
+        elif name in ROUTING_HEADERS and name not in given:
             given[name] = _text(name, value)
     if not given:
         return anybody_of(principal.tenant)
@@ -130,6 +136,7 @@ def caller_of(scope: Scope, principal: Principal) -> Caller:
         objective=given.get(OBJECTIVE, ""),
         fairness=fairness,
         only=None if hint is None else frozenset(part.strip() for part in hint.split(",")),
+        via=given.get(VIA, ""),
     )
 
 

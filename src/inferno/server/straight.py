@@ -83,7 +83,9 @@ class Straight:
             return False
         try:
             head = read_head(body)
-            destination = services.forwarder.routes.choose(head.model, caller_of(scope, principal))
+            caller = caller_of(scope, principal)
+            services.forwarder.loops.check(caller.via)
+            destination = services.forwarder.routes.choose(head.model, caller)
             if not (destination.is_relayed and _is_allowed(principal, head)):
                 return False
             call = call_for(

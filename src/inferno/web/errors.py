@@ -35,6 +35,7 @@ STATUSES: dict[type[errors.InfernoError], int] = {
     errors.ModelLoadFailed: 503,
     errors.InferenceFailed: 500,
     errors.ReplicaLost: 500,
+    errors.LoopDetected: 508,
     errors.Overloaded: 503,
     errors.QuotaExceeded: 429,
     errors.Shed: 429,

@@ -47,6 +47,7 @@ EXAMPLES: dict[type[InfernoError], tuple[InfernoError, int, str]] = {
         (errors.ModelLoadFailed("x", reason="NotGGUF", message="y"), 503, "MODEL_NOT_LOADED"),
         (errors.InferenceFailed("x"), 500, "INFERENCE_FAILED"),
         (errors.ReplicaLost("x"), 500, "INFERENCE_FAILED"),
+        (errors.LoopDetected(), 508, "INFERENCE_FAILED"),
         (errors.Overloaded("x", retry_after=7), 503, "INFERENCE_FAILED"),
         (errors.NoValidTarget("x"), 404, "MODEL_NOT_FOUND"),
         (
