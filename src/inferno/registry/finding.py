@@ -35,8 +35,8 @@ from inferno.registry.parts import (
     without,
 )
 from inferno.registry.paths import is_indexable
-from inferno.registry.planning import FEW, Plan, Planner
-from inferno.registry.walking import PAGE, Walk
+from inferno.registry.planning import FEW, PAGE, Plan, Planner
+from inferno.registry.walking import Walk
 from inferno.storage.database import Database
 from inferno.storage.tables import registry_entries
 
@@ -116,10 +116,12 @@ class Finder:
         """
         deadline = Deadline()
         parts = possible(query.filter)
-        plan = await self._planner.plan(parts, query.owner, deadline)
+        plan = await self._planner.plan(
+            parts, query.owner, deadline, is_in_order=not query.sort.fields
+        )
         if not query.sort.fields:
             page = await self._in_order(query, plan, deadline)
-        elif plan.is_few or not is_indexable(".".join(query.sort.fields[0].path)):
+        elif plan.named is not None or not is_indexable(".".join(query.sort.fields[0].path)):
             page = await self._sorted(query, plan, deadline)
         else:
             page = await self._walked(query, plan, deadline)
@@ -181,10 +183,10 @@ class Finder:
                 is_ordered = len(query.sort.fields) == 1 and is_exact(key)
                 tied = None if is_ordered else _First(query.sort, most - len(kept))
                 current = key
+            if len(kept) < most and matches(query.filter, document):
+                (kept if tied is None else tied).add(document, length)
             if len(kept) >= most:
                 break
-            if matches(query.filter, document):
-                (kept if tied is None else tied).add(document, length)
         kept.take(tied)
         shown = kept.in_place()[query.skip : most]
         return Page([project(query.projection, one) for one in shown])
@@ -219,19 +221,13 @@ class Finder:
         self, query: Query, plan: Plan, deadline: Deadline, *, after: int, wanted: int
     ) -> AsyncIterator[tuple[int, int, Document]]:
         """Yield number, length and document of all that match, in order."""
-        at_once = min(max(wanted, 20), PAGE)
-        while True:
-            async with self._database.read() as connection:
-                rows = (await connection.execute(plan.after(after, at_once))).all()
+        async for rows in plan.pages(self._database, after, min(max(wanted, 20), PAGE)):
             for number, (seq, text) in enumerate(rows):
                 document: Document = msgspec.json.decode(text)
                 if matches(query.filter, document):
                     yield seq, len(text), document
                 if number % 20 == 19:
                     await deadline.pause()  # others want to be served too
-            if len(rows) < at_once:
-                return
-            after, at_once = rows[-1][0], PAGE
             await deadline.pause()
 
 

@@ -13,7 +13,7 @@ from inferno.registry.paths import Value
 from inferno.storage.database import Database
 from inferno.storage.tables import meta, registry_entries, registry_values
 
-FORM = "2"
+FORM = "3"
 """Of what `index_of` returns; another one when that changes, so that old rows are replaced."""
 
 _KEY = "registry_index"

@@ -9,7 +9,8 @@ It depends on how many the index says there may be:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,7 @@ from inferno.storage.database import Database
 from inferno.storage.tables import registry_entries, registry_values
 
 FEW = 1000
+PAGE = 200
 MAX_COUNTED = 8
 """Parts of a filter that are counted to find the rarest."""
 
@@ -71,15 +73,41 @@ class Plan:
     Args:
         conditions: on their rows.
         leader: a part whose order the database follows.
-        is_few: whether they are few.
+        named: the numbers of all that there may be, in order, where they are few.
     """
 
     conditions: list[Condition]
     leader: Probe | None = None
-    is_few: bool = False
+    named: list[int] | None = None
 
-    def after(self, seq: int, most: int) -> sa.Select[Any]:
-        """Return the query for the entries behind one."""
+    async def pages(self, database: Database, after: int, most: int) -> AsyncIterator[list[Any]]:
+        """Yield numbers and documents of the entries behind one, page by page.
+
+        Args:
+            database: where they are.
+            after: the number of that one.
+            most: on the first page; there may be more on later ones.
+        """
+        if self.named is not None:
+            start = bisect_right(self.named, after)
+            while start < len(self.named):
+                some = self.named[start : start + most]
+                yield await _read(database, self._of(some))
+                start, most = start + most, PAGE
+            return
+        while True:
+            rows = await _read(database, self._behind(after, most))
+            yield rows
+            if len(rows) < most:
+                return
+            after, most = rows[-1].seq, PAGE
+
+    def _of(self, numbers: list[int]) -> sa.Select[Any]:
+        columns = registry_entries.c
+        query = sa.select(columns.seq, columns.document).where(columns.seq.in_(numbers))
+        return query.where(*self.conditions).order_by(columns.seq)
+
+    def _behind(self, seq: int, most: int) -> sa.Select[Any]:
         entries = registry_entries
         query = sa.select(entries.c.seq, entries.c.document).where(*self.conditions).limit(most)
         if self.leader is None:
@@ -106,13 +134,24 @@ class Planner:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def plan(self, parts: All, owner: str | None, deadline: Deadline) -> Plan:
+    async def plan(
+        self, parts: All, owner: str | None, deadline: Deadline, *, is_in_order: bool = True
+    ) -> Plan:
         """Choose how to find the entries of which some parts hold; asks how many each may find.
+
+        Args:
+            parts: what has to hold.
+            owner: whose entries; None is everybody's.
+            deadline: of the query.
+            is_in_order: whether they are wanted in the order of registration.
 
         Raises:
             DeadlineExceeded: a pattern is looked for in too many texts.
         """
         mine = [] if owner is None else [registry_entries.c.owner == owner]
+        only = leader(parts.parts) if len(parts.parts) == 1 else None
+        if only is not None and is_in_order:
+            return Plan(mine, only)  # however many there are
         plan = await self._few(parts, mine)
         if plan is not None:
             return plan
@@ -138,15 +177,15 @@ class Planner:
         ]
         async with self._database.read() as connection:
             sizes = (await connection.execute(sa.select(*counts))).one()
-        fewest = min(range(len(sizes)), key=lambda index: sizes[index])
-        if sizes[fewest] > FEW:
-            return None
-        part, found = known[fewest]
-        others = conditions(one for one in parts.parts if one is not part)
-        # Of a part that is not whole in the index, the candidates are more than what passes.
-        rest = [] if isinstance(part, Probe | Span | Search) else [passes(part)]
-        named = registry_entries.c.seq.in_(numbers(found))
-        return Plan([*mine, *others, *rest, named], is_few=True)
+            fewest = min(range(len(sizes)), key=lambda index: sizes[index])
+            if sizes[fewest] > FEW:
+                return None
+            part, found = known[fewest]
+            named = (await connection.execute(numbers(found))).scalars()
+            # Of a part that is not whole in the index, more are named than pass.
+            is_whole = isinstance(part, Probe | Span | Search)
+            others = conditions(one for one in parts.parts if one is not part or not is_whole)
+            return Plan(mine + others, named=sorted(set(named)))
 
     async def _resolved(self, part: Part, deadline: Deadline) -> Part:
         """Return a part as what the database holds makes of it.
@@ -201,6 +240,11 @@ async def _found(sieve: Sieve, keys: Sequence[str], deadline: Deadline) -> list[
         found += [key for key in some if len(key) == MAX_KEY or key[1:] in texts]
         await deadline.pause()
     return found
+
+
+async def _read(database: Database, query: sa.Select[Any]) -> list[Any]:
+    async with database.read() as connection:
+        return list((await connection.execute(query)).all())
 
 
 def leader(parts: Iterable[Part]) -> Probe | None:

@@ -15,10 +15,9 @@ from inferno.registry.keys import ANY, EMPTY, NULL, NUMBER, behind, key_of_order
 from inferno.registry.lacking import is_lacking
 from inferno.registry.parts import FOUND, Condition, Negated, Probe, Span, passes
 from inferno.registry.paths import PLAIN, REACHED
+from inferno.registry.planning import PAGE
 from inferno.storage.database import Database
 from inferno.storage.tables import registry_entries, registry_values
-
-PAGE = 200
 
 Row = tuple[str, Document, int]
 """A key, a document, and how long its text is."""
@@ -41,17 +40,16 @@ class Walk:
         self._field = field
         self._path = ".".join(field.path)
         self._conditions = conditions
-        self._at_once = min(max(wanted, 20), PAGE)
+        self._at_once = min(max(wanted, 20) + 1, PAGE)
 
     async def rows(self) -> AsyncIterator[Row]:
         """Yield entries in order."""
-        parts = [self._upwards(EMPTY, NULL), self._without_value(), self._upwards(NUMBER, ANY[1])]
+        go = self._downwards if self._field.is_descending else self._upwards
+        parts = [go(EMPTY, NULL), self._without_value(), go(NUMBER, ANY[1])]
         if self._field.is_descending:
-            parts = [
-                self._downwards(NUMBER, ANY[1]),
-                self._without_value(),
-                self._downwards(EMPTY, NULL),
-            ]
+            parts.reverse()
+        elif not await is_lacking(self._database, self._path):
+            parts = [self._upwards(*ANY)]
         for part in parts:
             async for key, level, document, length in part:
                 # An array has many keys, of which the least or the greatest counts.
@@ -138,7 +136,7 @@ class Walk:
         """Return whether there may be more behind some rows; then more are read at once."""
         is_full = len(rows) == self._at_once
         if is_full:
-            self._at_once = PAGE
+            self._at_once = min(2 * self._at_once, PAGE)
         return is_full
 
 

@@ -63,6 +63,7 @@ def test_sorts(corner: Corner, seed: int) -> None:
         patch.setattr(planning, "FEW", questions.number(0, 30))  # gathered, or walked
         patch.setattr(walking, "PAGE", 25)
         patch.setattr(finding, "PAGE", 25)
+        patch.setattr(planning, "PAGE", 25)
         page = corner.find(Query(filter=filter_, sort=by, skip=skip, limit=limit))
     assert page.documents == sorted_documents(found, by)[skip : skip + limit], (wanted, sort)
 

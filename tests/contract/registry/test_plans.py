@@ -9,7 +9,7 @@ from benchmarks.registry.questions import Question, questions
 from inferno.registry import planning
 from inferno.registry.compiling import possible
 from inferno.registry.deadline import Deadline
-from inferno.registry.entries import METADATA, NAME
+from inferno.registry.entries import ID, METADATA
 from inferno.registry.finding import parse
 from tests.contract.registry.corner import Corner
 
@@ -57,12 +57,14 @@ def test_a_plan_that_reads_all_would_be_noticed(corner: Corner) -> None:
 def test_what_is_rare_names_the_entries(corner: Corner, monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever it stands among the conditions."""
     monkeypatch.setattr(planning, "FEW", 5)
-    rare, common = {NAME: "s7"}, {"state": "active"}
+    rare, common = {ID: "s7"}, {"state": "active"}
     for filter_, is_few in (
         ({**rare, **common}, True),
         ({**common, **rare}, True),
         (common, False),
     ):
         parts = possible(parse(filter_))
-        plan = corner.run(planning.Planner(corner.database).plan(parts, None, Deadline()))
-        assert plan.is_few is is_few
+        plan = corner.run(
+            planning.Planner(corner.database).plan(parts, None, Deadline(), is_in_order=False)
+        )
+        assert (plan.named == [8]) is is_few
