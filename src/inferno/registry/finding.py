@@ -200,20 +200,22 @@ class Finder:
         (only,) = parts.parts if len(parts.parts) == 1 else (parts,)
         rest = parts if sure == NOTHING else without(only, sure)
         rest = rest if isinstance(rest, All) else All((rest,))
-        plan = await self._planner.plan(rest, query.owner, deadline)
+        plan = await self._planner.plan(rest, query.owner, deadline, is_exact=True)
         async for _ in self._matching(query, plan, deadline, after=0, wanted=FEW):
             total += 1
         return total
 
     async def _count_certain(self, sure: Part, owner: str | None) -> int:
-        count = sa.select(sa.func.count())
         if isinstance(sure, Probe | Span) and owner is None:
-            found = numbers([sure])
+            # Of one key an entry has one row.
             is_once = isinstance(sure, Probe) and len(sure.keys) == 1
-            query = count.select_from((found if is_once else found.distinct()).subquery())
+            found = numbers([sure]).subquery()
+            number = found.c.seq if is_once else sa.distinct(found.c.seq)
+            query = sa.select(sa.func.count(number))
         else:
             mine = sa.true() if owner is None else registry_entries.c.owner == owner
-            query = count.select_from(registry_entries).where(mine, passes(sure))
+            query = sa.select(sa.func.count()).select_from(registry_entries)
+            query = query.where(mine, passes(sure))
         async with self._database.read() as connection:
             return int(await connection.scalar(query) or 0)
 

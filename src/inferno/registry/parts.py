@@ -74,8 +74,13 @@ class Probe:
     keys: tuple[str, ...]
     levels: Levels = EVERY_LEVEL
 
-    def condition(self, values: Any) -> Condition:
-        """Return the test of a row of the index."""
+    def condition(self, values: Any, *, of_one: bool = False) -> Condition:
+        """Return the test of a row of the index.
+
+        Args:
+            values: the index.
+            of_one: whether it is asked of one entry; either index leads to the one row.
+        """
         key = values.c.value
         if len(self.keys) == 1:
             test = key == self.keys[0]
@@ -100,9 +105,15 @@ class Span:
     high: str
     levels: Levels = EVERY_LEVEL
 
-    def condition(self, values: Any) -> Condition:
-        """Return the test of a row of the index."""
-        key = values.c.value
+    def condition(self, values: Any, *, of_one: bool = False) -> Condition:
+        """Return the test of a row of the index.
+
+        Args:
+            values: the index.
+            of_one: whether it is asked of one entry, whose values are few: the database should look
+                through them, and not through all that is in the range.
+        """
+        key = values.c.value.concat("") if of_one else values.c.value
         inside = [values.c.path == kept_path(self.path), key >= self.low, key < self.high]
         return sa.and_(*inside, *self.levels.condition(values))
 
@@ -211,9 +222,8 @@ def passes(part: Part) -> Condition:
         case Probe() | Span():
             values = registry_values.alias()
             same = values.c.seq == registry_entries.c.seq
-            found: sa.Select[Any] = sa.select(sa.literal_column("1")).where(
-                same, part.condition(values)
-            )
+            test = part.condition(values, of_one=True)
+            found: sa.Select[Any] = sa.select(sa.literal_column("1")).where(same, test)
             # The offset tells Postgres to ask of each entry that it comes to. It would rather look
             # all of them up first, because it takes a path and a value for independent.
             return sa.exists(found.correlate(registry_entries).offset(0))
@@ -246,25 +256,18 @@ def branches(part: Part) -> list[Probe | Span] | None:
     return None
 
 
-def numbers(found: Sequence[Probe | Span], *, most: int | None = None) -> sa.Select[Any] | Any:
+def numbers(found: Sequence[Probe | Span]) -> sa.Select[Any] | sa.CompoundSelect[Any]:
     """Return the query for the numbers of entries that have one of some parts.
 
-    Args:
-        found: the parts.
-        most: at most so many of each; then one number may come more than once.
+    A number may come more than once.
     """
-    selects = []
+    selects: list[sa.Select[Any]] = []
     for one in found:
         values = registry_values.alias()
-        query = sa.select(values.c.seq).where(one.condition(values))
-        if most is not None:
-            query = sa.select(query.limit(most).subquery().c.seq)
-        selects.append(query)
+        selects.append(sa.select(values.c.seq).where(one.condition(values)))
     if not selects:
         return sa.select(registry_values.c.seq).where(sa.false())
-    if len(selects) == 1:
-        return selects[0]
-    return sa.union_all(*selects) if most is not None else sa.union(*selects)
+    return selects[0] if len(selects) == 1 else sa.union_all(*selects)
 
 
 def size(part: Part) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
@@ -135,7 +136,13 @@ class Planner:
         self._database = database
 
     async def plan(
-        self, parts: All, owner: str | None, deadline: Deadline, *, is_in_order: bool = True
+        self,
+        parts: All,
+        owner: str | None,
+        deadline: Deadline,
+        *,
+        is_in_order: bool = True,
+        is_exact: bool = False,
     ) -> Plan:
         """Choose how to find the entries of which some parts hold; asks how many each may find.
 
@@ -144,6 +151,7 @@ class Planner:
             owner: whose entries; None is everybody's.
             deadline: of the query.
             is_in_order: whether they are wanted in the order of registration.
+            is_exact: whether the parts have to hold of all that is found; else it may be more.
 
         Raises:
             DeadlineExceeded: a pattern is looked for in too many texts.
@@ -152,38 +160,37 @@ class Planner:
         only = leader(parts.parts) if len(parts.parts) == 1 else None
         if only is not None and is_in_order:
             return Plan(mine, only)  # however many there are
-        plan = await self._few(parts, mine)
+        plan = await self._few(parts, mine, is_exact=is_exact)
         if plan is not None:
             return plan
         resolved = All(tuple([await self._resolved(one, deadline) for one in parts.parts]))
         if resolved != parts:
-            plan = await self._few(resolved, mine)
+            plan = await self._few(resolved, mine, is_exact=is_exact)
             if plan is not None:
                 return plan
         first = leader(resolved.parts)
         others = [one for one in resolved.parts if one is not first]
         return Plan(mine + conditions(others), first)
 
-    async def _few(self, parts: All, mine: list[Condition]) -> Plan | None:
+    async def _few(self, parts: All, mine: list[Condition], *, is_exact: bool) -> Plan | None:
         """Return a plan that starts with the rarest part, where it is rare."""
         known = [(part, found) for part in parts.parts if (found := branches(part)) is not None]
+        known = known[:MAX_COUNTED]
         if not known:
             return None
-        counts = [
-            sa.select(sa.func.count())
-            .select_from(numbers(found, most=FEW + 1).subquery())
-            .scalar_subquery()
-            for _, found in known[:MAX_COUNTED]
-        ]
+        counted = sa.select(
+            sa.literal_column("1"), *(_count(one) for _, all_ in known for one in all_)
+        )
         async with self._database.read() as connection:
-            sizes = (await connection.execute(sa.select(*counts))).one()
-            fewest = min(range(len(sizes)), key=lambda index: sizes[index])
+            counts = iter((await connection.execute(counted)).one()[1:])
+            sizes = [sum(islice(counts, len(found))) for _, found in known]
+            fewest = min(range(len(sizes)), key=sizes.__getitem__)
             if sizes[fewest] > FEW:
                 return None
             part, found = known[fewest]
             named = (await connection.execute(numbers(found))).scalars()
             # Of a part that is not whole in the index, more are named than pass.
-            is_whole = isinstance(part, Probe | Span | Search)
+            is_whole = not is_exact or isinstance(part, Probe | Span)
             others = conditions(one for one in parts.parts if one is not part or not is_whole)
             return Plan(mine + others, named=sorted(set(named)))
 
@@ -240,6 +247,15 @@ async def _found(sieve: Sieve, keys: Sequence[str], deadline: Deadline) -> list[
         found += [key for key in some if len(key) == MAX_KEY or key[1:] in texts]
         await deadline.pause()
     return found
+
+
+def _count(part: Probe | Span) -> sa.ScalarSelect[int]:
+    """Return the query for how many rows of the index a part has, up to one more than few."""
+    values = registry_values.alias()
+    some: sa.Select[Any] = (
+        sa.select(sa.literal_column("1")).where(part.condition(values)).limit(FEW + 1)
+    )
+    return sa.select(sa.func.count()).select_from(some.subquery()).scalar_subquery()
 
 
 async def _read(database: Database, query: sa.Select[Any]) -> list[Any]:
