@@ -178,11 +178,10 @@ class Planner:
         known = known[:MAX_COUNTED]
         if not known:
             return None
-        counted = sa.select(
-            sa.literal_column("1"), *(_count(one) for _, all_ in known for one in all_)
-        )
+        counted: list[Any] = [_count(one) for _, all_ in known for one in all_]
         async with self._database.read() as connection:
-            counts = iter((await connection.execute(counted)).one()[1:])
+            query = sa.select(sa.literal_column("1"), *counted)
+            counts = iter((await connection.execute(query)).one()[1:])
             sizes = [sum(islice(counts, len(found))) for _, found in known]
             fewest = min(range(len(sizes)), key=sizes.__getitem__)
             if sizes[fewest] > FEW:
