@@ -220,9 +220,8 @@ def passes(part: Part) -> Condition:
             # Looked up once, and not again for each entry.
             return registry_entries.c.seq.in_(numbers([part]))
         case Probe() | Span():
-            values = registry_values.alias()
-            same = values.c.seq == registry_entries.c.seq
-            test = part.condition(values, of_one=True)
+            same = registry_values.c.seq == registry_entries.c.seq
+            test = part.condition(registry_values, of_one=True)
             found: sa.Select[Any] = sa.select(sa.literal_column("1")).where(same, test)
             # The offset tells Postgres to ask of each entry that it comes to. It would rather look
             # all of them up first, because it takes a path and a value for independent.
@@ -261,12 +260,10 @@ def numbers(found: Sequence[Probe | Span]) -> sa.Select[Any] | sa.CompoundSelect
 
     A number may come more than once.
     """
-    selects: list[sa.Select[Any]] = []
-    for one in found:
-        values = registry_values.alias()
-        selects.append(sa.select(values.c.seq).where(one.condition(values)))
+    query: sa.Select[Any] = sa.select(registry_values.c.seq)
+    selects = [query.where(one.condition(registry_values)) for one in found]
     if not selects:
-        return sa.select(registry_values.c.seq).where(sa.false())
+        return query.where(sa.false())
     return selects[0] if len(selects) == 1 else sa.union_all(*selects)
 
 

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from inferno.core.documents.patterns import Sieve
 from inferno.registry.deadline import Deadline
 from inferno.registry.indexing import kept_path
-from inferno.registry.keys import ANY, MAX_KEY
+from inferno.registry.keys import ANY, MAX_KEY, behind
 from inferno.registry.lacking import is_lacking
 from inferno.registry.parts import (
     NOTHING,
@@ -48,7 +48,7 @@ MAX_COUNTED = 8
 DISTINCT = 500
 """Different texts at a path that are found one by one; where there are more, all are read."""
 
-TEXTS = 5000
+TEXTS = 2000
 """Texts that are read at once."""
 
 SEARCHED = 500
@@ -217,24 +217,44 @@ class Planner:
         }
         async with self._database.read() as connection:
             keys = list((await connection.execute(_DISTINCT, bounds)).scalars())
-        is_all = len(keys) <= DISTINCT
         found = await _found(sieve, keys[:DISTINCT], deadline)
-        values = registry_values
-        while not is_all and len(found) <= FEW:
-            query = (
-                sa.select(values.c.value)
-                .where(Span(span.path, keys[-1], span.high).condition(values))
-                .distinct()
-                .order_by(values.c.value)
-                .limit(TEXTS)
-            )
-            async with self._database.read() as connection:
-                keys = list((await connection.execute(query)).scalars())
-            found += await _found(sieve, keys[:-1] if len(keys) == TEXTS else keys, deadline)
-            is_all = len(keys) < TEXTS
+        low = keys[-1] if len(keys) > DISTINCT else None
+        while low is not None and len(found) <= FEW:
+            texts = _texts(Span(span.path, low, span.high))
+            low = await self._end_of(texts, sieve)
+            if low == "":
+                async with self._database.read() as connection:
+                    keys = list((await connection.execute(texts)).scalars())
+                found += await _found(sieve, keys, deadline)
+                low = behind(keys[-1]) if len(keys) == TEXTS else None
+            await deadline.pause()
         if len(found) > FEW:
             return span
         return Probe(span.path, tuple(found)) if found else NOTHING
+
+    async def _end_of(self, texts: sa.Select[Any], sieve: Sieve) -> str | None:
+        """Return where to go on behind some texts in which a pattern is not found.
+
+        None where they are the last ones; empty where the pattern may be found.
+        """
+        some = texts.subquery()
+        lines = sa.func.aggregate_strings(sa.func.substr(some.c.value, 2), "\n")
+        ends = sa.func.max(some.c.value), sa.func.max(sa.func.length(some.c.value))
+        async with self._database.read() as connection:
+            query = sa.select(lines, *ends, sa.func.count())
+            joined, last, longest, count = (await connection.execute(query)).one()
+        if count == 0:
+            return None
+        if longest >= MAX_KEY or not sieve.is_in_none(joined):
+            return ""
+        return behind(last) if count == TEXTS else None
+
+
+def _texts(span: Span) -> sa.Select[Any]:
+    """Return the query for the first of the different texts in a range."""
+    values = registry_values
+    query: sa.Select[Any] = sa.select(values.c.value).where(span.condition(values))
+    return query.distinct().order_by(values.c.value).limit(TEXTS)
 
 
 async def _found(sieve: Sieve, keys: Sequence[str], deadline: Deadline) -> list[str]:
@@ -250,10 +270,8 @@ async def _found(sieve: Sieve, keys: Sequence[str], deadline: Deadline) -> list[
 
 def _count(part: Probe | Span) -> sa.ScalarSelect[int]:
     """Return the query for how many rows of the index a part has, up to one more than few."""
-    values = registry_values.alias()
-    some: sa.Select[Any] = (
-        sa.select(sa.literal_column("1")).where(part.condition(values)).limit(FEW + 1)
-    )
+    some: sa.Select[Any] = sa.select(sa.literal_column("1"))
+    some = some.where(part.condition(registry_values)).limit(FEW + 1)
     return sa.select(sa.func.count()).select_from(some.subquery()).scalar_subquery()
 
 

@@ -71,9 +71,13 @@ class Sieve:
 
     def found(self, texts: Sequence[str]) -> list[str]:
         """Return the texts that the pattern is found in."""
-        if self._together is not None and self._together.search("\n".join(texts)) is None:
+        if self.is_in_none("\n".join(texts)):
             return []
         return [text for text in texts if self._pattern.is_in(text)]
+
+    def is_in_none(self, lines: str) -> bool:
+        """Return whether the pattern is certainly in none of the texts that these lines are."""
+        return self._together is not None and self._together.search(lines) is None
 
 
 def parse_pattern(source: object, options: object, *, where: str) -> Pattern:
