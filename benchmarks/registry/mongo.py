@@ -12,8 +12,8 @@ import mongomock
 from benchmarks.registry.entries import entry_of
 from benchmarks.registry.questions import Question, questions
 
-LACKING = ("$text",)
-"""What mongomock refuses."""
+LEFT_OUT = ("search for a word", "10,000 values in $in")
+"""What mongomock refuses, and what takes it minutes."""
 
 
 def measured(entries: int, seconds: float) -> dict[str, float]:
@@ -21,7 +21,7 @@ def measured(entries: int, seconds: float) -> dict[str, float]:
 
     Args:
         entries: how many.
-        seconds: most for each question, though it is asked at least twice.
+        seconds: most for each question, though it is asked at least once.
     """
     began = time.monotonic()
     collection: Any = mongomock.MongoClient().db.collection
@@ -33,7 +33,7 @@ def measured(entries: int, seconds: float) -> dict[str, float]:
     asked: dict[str, Callable[[], object]] = {
         question.name: lambda question=question: _ask(collection, question)  # type: ignore[misc]
         for question in questions(entries)
-        if not any(name in question.filter for name in LACKING)
+        if question.name not in LEFT_OUT
     }
     asked["one by its id"] = lambda: collection.find_one({"inference_server_id": "s500"})
     asked["update (seed)"] = lambda: collection.update_one(
@@ -59,7 +59,7 @@ def _ask(collection: Any, question: Question) -> object:
 def _median(name: str, ask: Callable[[], object], seconds: float) -> float:
     taken: list[float] = []
     end = time.monotonic() + seconds
-    while len(taken) < 2 or (len(taken) < 20 and time.monotonic() < end):
+    while not taken or (len(taken) < 20 and time.monotonic() < end):
         began = time.perf_counter()
         ask()
         taken.append((time.perf_counter() - began) * 1000)
