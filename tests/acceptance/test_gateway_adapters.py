@@ -117,6 +117,22 @@ def test_every_way_of_asking_has_adapters(front: Platform) -> None:
         assert "Paris" not in found["two"]
 
 
+@pytest.mark.parametrize("name", ["one", BASE])
+def test_a_chat_answer_names_the_model_that_was_asked_for(front: Platform, name: str) -> None:
+    """Replicas name their own model, whichever adapter answered."""
+    asked: Any = {
+        "model": name,
+        "messages": [{"role": "user", "content": "Hello"}],
+        "max_tokens": 2,
+    }
+    with front.openai() as openai:
+        create = openai.chat.completions.create
+        assert create(**asked).model == name
+        assert create(**asked, n=2).model == name
+        assert {chunk.model for chunk in create(**asked, stream=True)} == {name}
+        assert {chunk.model for chunk in create(**asked, n=2, stream=True)} == {name}
+
+
 def test_an_adapter_is_listed_as_a_model_of_its_own(front: Platform) -> None:
     said(front, BASE)
     with front.http() as client:

@@ -7,6 +7,7 @@ count the usage of one choice only, and a call is what admission and cancellatio
 from __future__ import annotations
 
 import functools
+import re
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
@@ -329,6 +330,7 @@ def _wants_usage(request: ChatRequest) -> bool:
 async def _answer(forwarder: Forwarder, call: Call, request: ChatRequest) -> dict[str, Any]:
     """Return one choice's answer in the shape that was asked for."""
     answer = await repeated(lambda: _whole_answer(forwarder, call, request), lambda: True)
+    answer["model"] = call.model  # the replica's own where it answers for an adapter
     if _is_bare(request):
         drop_alternatives(answer["choices"][0])
     if is_forced(request):
@@ -358,19 +360,33 @@ def drop_alternatives(choice: dict[str, Any]) -> None:
 
 async def _relay(exchange: Exchange, forwarder: Forwarder, call: Call, with_usage: bool) -> None:
     """Pass one choice's events through as they come; the usage event only where asked for."""
+    ours = b'"model":' + msgspec.json.encode(call.model)
     async with forwarder.open(call) as answer:
-        first = True
+        theirs = None
         async for events in events_of(answer):
-            if first:
+            if theirs is None:
                 # The role's piece: OpenAI's has an empty text where llama.cpp's has null.
                 events[0] = events[0].replace(b'"content":null', b'"content":""', 1)
-                first = False
+                theirs = _model_field(events[0]) or ours
             if not with_usage:
                 events = [event for event in events if not is_usage(event)]
             if events:
                 await begin_events(exchange)
                 exchange.whole = events[-1].startswith(DONE_EVENT)
-                await exchange.write(b"".join(events))
+                passed = b"".join(events)
+                await exchange.write(passed if theirs == ours else passed.replace(theirs, ours))
+
+
+_MODEL_FIELD = re.compile(rb'"model": ?"(?:[^"\\]|\\.)*"')
+
+
+def _model_field(event: bytes) -> bytes | None:
+    """Return the field that names the model: replicas name their own one, also for an adapter.
+
+    Quotes within texts are escaped in JSON, so no text can look like the field.
+    """
+    found = _MODEL_FIELD.search(event)
+    return found[0] if found else None
 
 
 def is_usage(event: bytes) -> bool:
@@ -390,7 +406,7 @@ async def _stream_choices(
         async with aclosing(_chunks(services.forwarder, call, usages)) as chunks:
             async for together in chunks:
                 for chunk in together:
-                    chunk["id"] = answer_id
+                    chunk |= {"id": answer_id, "model": call.model}
                     choice = chunk["choices"][0]
                     choice["index"] = index
                     if _is_bare(request):
