@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from inferno.engines.bundled import model_path
 from tests.acceptance.kubernetes import GROUP, POOLS, Kubectl, kubeconfig, manifest, pool
 from tests.acceptance.platform import Platform, wait_until
 
@@ -58,6 +59,30 @@ def test_apply_creates_then_changes_then_leaves_alone(space: Kubectl) -> None:
     assert space.json("get", POOLS, "llama")["metadata"]["generation"] == 2
     space("delete", "-f", "-", text=text)
     assert space("get", POOLS, "-o", "name") == ""
+
+
+def test_apply_again_with_defaults_changes_nothing(space: Kubectl) -> None:
+    """`kubectl` compares the file with what it reads: a default must not vanish in between."""
+    server = {"address": "127.0.0.1", "port": 9, "metrics": "auto"}
+    served = {"modelFormat": {"name": "gguf"}, "storageUri": model_path().as_uri()}
+    predictor = {"minReplicas": 0, "maxReplicas": 1, "model": served}
+    objective = {"priority": 0, "poolRef": {"name": "a", "kind": "InferencePool"}}
+    picker = {"name": "epp", "failureMode": "FailClose"}
+    pool_spec = {"selector": {"app": "a"}, "targetPortNumber": 9, "extensionRef": picker}
+    kinds = (
+        ("inferno.dev/v1alpha1", "ModelServer", server),
+        ("serving.kserve.io/v1beta1", "InferenceService", {"predictor": predictor}),
+        (f"{GROUP}/v1alpha2", "InferenceObjective", objective),
+        (f"{GROUP}/v1alpha2", "InferencePool", pool_spec),
+    )
+    text = manifest(
+        *({"apiVersion": version, "kind": kind, "metadata": {"name": "a"}, "spec": spec}
+          for version, kind, spec in kinds),
+        model("a", "a", criticality="Default"),
+    )  # fmt: skip
+    assert space("apply", "-f", "-", text=text).count(" created") == 5
+    again = space("apply", "-f", "-", text=text)
+    assert again.count(" unchanged") == 5, again
 
 
 def test_apply_removes_what_the_file_no_longer_has(space: Kubectl) -> None:

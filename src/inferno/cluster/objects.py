@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from inferno.cluster.catalog import Served
-from inferno.cluster.validation import MAX_CAUSES, causes, pruned, without_nulls
+from inferno.cluster.validation import MAX_CAUSES, causes, pruned, with_defaults, without_nulls
 from inferno.core.errors import InvalidRequest
 from inferno.core.kinds import Cause, InvalidResource
 from inferno.core.resources import DEFAULT_NAMESPACE, ObjectMeta, Resource
@@ -48,6 +48,8 @@ def encode(served: Served, resource: Resource) -> Object:
     """Return a resource as its version shows it."""
     shown = msgspec.to_builtins(served.version.from_stored(resource))
     shown.pop("metadata", None)
+    if "spec" in shown:
+        shown["spec"] = with_defaults(shown["spec"], served.schema["properties"]["spec"])
     return {
         "apiVersion": served.group_version,
         "kind": served.kind,

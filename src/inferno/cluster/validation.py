@@ -70,6 +70,28 @@ def without_nulls(value: Any, schema: Schema) -> Any:
     return value
 
 
+def with_defaults(value: Any, schema: Schema) -> Any:
+    """Return a value with the defaults that say something: a word, a number other than zero.
+
+    As Kubernetes has it: who writes a default down finds it there, so that `kubectl apply` of the
+    same file has nothing to do.
+    """
+    if isinstance(value, dict):
+        known = schema.get("properties", {})
+        more = schema.get("additionalProperties")
+        inner = more if isinstance(more, dict) else {}
+        shown = {key: with_defaults(item, known.get(key, inner)) for key, item in value.items()}
+        for key, field in known.items():
+            default = field.get("default")
+            if default and key not in shown and isinstance(default, str | int | float):
+                shown[key] = default
+        return shown
+    if isinstance(value, list):
+        items = schema.get("items", {})
+        return [with_defaults(item, items) for item in value]
+    return value
+
+
 def causes(value: Any, schema: Schema, path: str = "") -> Iterator[Cause]:
     """Yield everything that is wrong with a value."""
     if value is None and schema.get("nullable"):

@@ -72,7 +72,9 @@ def _of_conditions(resource: Resource) -> Iterator[Story]:
     for condition in getattr(resource.status, "conditions", ()):
         if condition.status == "True" and is_service:
             message = condition.message or f"{resource.metadata.name} is {condition.reason}."
-            yield Story("Normal", condition.reason, message, condition.last_transition_time)
+            # It serves; where a reason is given, not all that it should.
+            tone = "Warning" if getattr(resource.status, "reason", "") else "Normal"
+            yield Story(tone, condition.reason, message, condition.last_transition_time)
         elif condition.status == "False" and condition.message:
             moment = condition.last_transition_time
             yield Story("Warning", condition.reason, condition.message, moment)

@@ -239,7 +239,7 @@ class PredictorModel(msgspec.Struct, rename="camel", kw_only=True, omit_defaults
         return (self.model_format.name, *file, self.options, *adapters)
 
 
-class Predictor(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True):
+class Predictor(msgspec.Struct, rename="camel", kw_only=True):
     """How many replicas of which model.
 
     `replicas` is the number wanted now: load, unload, loading on demand and scaling write it,

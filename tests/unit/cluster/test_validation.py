@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from inferno.cluster.kinds import catalog
 from inferno.cluster.schemas import schema_of
-from inferno.cluster.validation import causes, pruned, without_nulls
+from inferno.cluster.validation import causes, pruned, with_defaults, without_nulls
 from inferno.core.served.catalogue import DEFINITIONS
 
 
@@ -118,3 +118,10 @@ def test_every_kind_has_a_schema_without_references() -> None:
             assert found is not None
             check(found.schema)
             assert found.schema["description"]
+
+
+def test_defaults_that_say_something_are_shown() -> None:
+    given = {"targets": [{"name": "a"}, {"name": "b", "maxWeight": 0}], "mode": "Off"}
+    shown = [{"name": "a", "maxWeight": 1}, {"name": "b", "maxWeight": 0}]
+    assert with_defaults(given, SCHEMA) == {"mode": "Off", "targets": shown}
+    assert with_defaults({}, SCHEMA) == {"mode": "On"}, "and nothing for what is empty"

@@ -54,6 +54,8 @@ def test_what_services_tell() -> None:
     (story,) = stories(service)
     assert (story.type, story.reason, story.since) == ("Normal", "Ready", "t")
     assert story.message == "s is Ready."
+    service.status.reason = ready.reason = "AdapterUnusable"
+    assert [told.type for told in stories(service)] == ["Warning"], "it serves, but not all"
     service.status.conditions = [Condition(type="Ready", status="False", reason="Unloaded")]
     assert list(stories(service)) == []
 
