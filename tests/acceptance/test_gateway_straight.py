@@ -67,6 +67,7 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         "INFERNO_PROBE_INTERVAL": "3600",
         "INFERNO_SCRAPE_INTERVAL": "3600",
         "INFERNO_REQUEST_TIMEOUT": "3",
+        "INFERNO_MAX_BODY_BYTES": "100000",
     }
     with Platform(tmp_path_factory.mktemp("front") / "data", environment=environment) as running:
         yield running
@@ -339,6 +340,49 @@ def test_a_body_may_come_in_pieces(front: Platform, server: Scripted) -> None:
             time.sleep(0.002)
         assert read_all(client).startswith(b"HTTP/1.1 200")
     assert len(server.requests) == 1
+
+
+def test_a_body_larger_than_the_platform_takes_is_refused(
+    front: Platform, server: Scripted
+) -> None:
+    answer = ask(front, user="x" * 150_000)
+    assert answer.status_code == 413
+    assert not server.requests
+
+
+def raw_request(front: Platform, body: bytes) -> bytes:
+    """Return a request whose body no client library would send."""
+    head = request(front, "Connection: close").partition(b"\r\n\r\n")[0]
+    lines = [line for line in head.split(b"\r\n") if not line.startswith(b"Content-Length")]
+    return b"\r\n".join([*lines, b"Content-Length: %d" % len(body)]) + b"\r\n\r\n" + body
+
+
+@pytest.mark.parametrize("place", [b'"\xff":1', b'"user":"\xff"'], ids=["a name", "a value"])
+def test_a_body_that_is_no_text_is_refused(
+    front: Platform, server: Scripted, place: bytes
+) -> None:
+    with closing(connection(front)) as client:
+        client.sendall(raw_request(front, b'{"model":"theirs","messages":[],%b}' % place))
+        received = read_all(client)
+    assert received.startswith(b"HTTP/1.1 400")
+    assert b"not valid UTF-8" in received
+    assert not server.requests
+
+
+def test_a_body_is_answered_however_deep_it_is(front: Platform, server: Scripted) -> None:
+    """Somewhere between what can be read and what cannot, it can be read but not rewritten."""
+
+    def script(one: socket.socket, _: dict[str, Any]) -> bool:
+        one.sendall(whole("deep"))
+        return True
+
+    server.script = script
+    for depth in range(960, 990):
+        body = b'{"model":"theirs","user":' + b"[" * depth + b"]" * depth + b"}"
+        with closing(connection(front)) as client:
+            client.sendall(raw_request(front, body))
+            status = read_all(client)[:12]
+        assert status in (b"HTTP/1.1 200", b"HTTP/1.1 400"), depth
 
 
 def test_requests_that_come_together_are_answered_in_order(

@@ -22,6 +22,7 @@ import structlog
 from inferno.core.errors import (
     DeadlineExceeded,
     InferenceFailed,
+    InvalidRequest,
     ModelNotLoaded,
     Overloaded,
     Preempted,
@@ -119,8 +120,15 @@ class Call(msgspec.Struct):
 
 
 def with_fields(body: bytes, changes: Mapping[str, Any]) -> bytes:
-    """Return a JSON object with other values for some fields; the rest stays as it was written."""
-    fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    """Return a JSON object with other values for some fields; the rest stays as it was written.
+
+    Raises:
+        InvalidRequest: it is nested so deeply that it could just be read before.
+    """
+    try:
+        fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    except RecursionError:
+        raise InvalidRequest("The request body is nested too deeply.") from None
     for name, value in changes.items():
         fields[name] = msgspec.Raw(msgspec.json.encode(value))
     return msgspec.json.encode(fields)

@@ -13,7 +13,7 @@ import asyncio
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from inferno.core.errors import DeadlineExceeded, InfernoError
+from inferno.core.errors import DeadlineExceeded, InfernoError, InvalidRequest
 from inferno.core.inferences import Operation
 from inferno.gateway.forwarding import Call, Opening, with_fields
 from inferno.gateway.routing import Destination
@@ -87,8 +87,17 @@ async def passed_through(
 
 
 def read_head(body: bytes) -> Head:
-    """Return what is read of a request. Raises InvalidRequest."""
+    """Return what is read of a request.
+
+    Raises:
+        InvalidRequest: it cannot be read, or what is not read of it is no text.
+    """
     head: Head = decode_body(_heads, body)
+    if not body.isascii():
+        try:
+            body.decode()
+        except UnicodeDecodeError:
+            raise InvalidRequest("The request body is not valid UTF-8.") from None
     return head
 
 

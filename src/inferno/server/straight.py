@@ -79,7 +79,7 @@ class Straight:
         services, state = self.services, self.door.arrive(scope)
         principal: Principal = state["known"]
         path, body = scope["path"], cycle.body
-        if services.readiness.draining:
+        if services.readiness.draining or len(body) > services.max_body_bytes:
             return False
         try:
             head = read_head(body)
@@ -154,7 +154,11 @@ class Passage:
         """Send the request, or have a task send it."""
         self._cycle.passage = self
         self._work.begin()
-        self._response = response = self._opening.begin()
+        try:
+            self._response = response = self._opening.begin()
+        except InfernoError as failure:
+            self.hand_over(failure)
+            return
         if response is None:
             self.hand_over()
         else:

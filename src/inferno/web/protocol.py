@@ -261,13 +261,17 @@ class GuardedProtocol(HttpToolsProtocol):
             self._is_whole = self._is_whole or self._awaited is self.cycle
 
     def _serve_awaited(self) -> None:
-        """Serve the request that has become whole; in a task only where the shortcut will not."""
+        """Serve the request that has become whole; in a task only where the shortcut will not.
+
+        A client that has not taken what it asked for before is answered by a task, which waits for
+        it: else answers would pile up for whoever goes on asking and never reads.
+        """
         cycle, self._awaited, self._is_whole = self._awaited, None, False
         if self._shortcut is None or cycle is None or cycle.scope is None:
             return
         if self.transport.is_closing():
             cycle.let_go()
-        elif not self._shortcut.begin(cycle.scope, cycle, self._serve):
+        elif self.flow.write_paused or not self._shortcut.begin(cycle.scope, cycle, self._serve):
             self._serve(cycle)
 
     def on_response_complete(self) -> None:

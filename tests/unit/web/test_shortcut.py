@@ -40,7 +40,7 @@ class Answering:
 
     def wants(self, scope: Scope) -> bool:
         assert scope[NAMED][b"host"] == b"x"
-        return scope["path"] in ("/short", "/later", "/declined")
+        return scope["path"] in ("/short", "/large", "/later", "/declined")
 
     def begin(self, scope: Scope, cycle: Cycle, serve: Callable[[Cycle], None]) -> bool:
         self.bodies.append(cycle.body)
@@ -50,6 +50,8 @@ class Answering:
             cycle.passage = self.kept = Kept(cycle, serve)
             return True
         cycle.begin(200, b"x-by: shortcut\r\n", length=None)
+        if scope["path"] == "/large":
+            cycle.write(b"x" * 20_000_000, more=True)
         cycle.write(b"sh", more=True)
         cycle.write(b"ort", more=False)
         cycle.let_go()
@@ -212,6 +214,19 @@ async def test_a_client_that_leaves_before_its_body_is_whole_leaves_nothing() ->
         writer.close()
         await writer.wait_closed()
     assert not shortcut.bodies
+
+
+async def test_whoever_does_not_read_is_served_by_the_app() -> None:
+    """It waits for its client; a shortcut's answers would pile up."""
+    shortcut = Answering()
+    async with served(shortcut) as connect:
+        reader, writer = await connect()
+        writer.write(post("/large"))
+        await until(lambda: len(shortcut.bodies) == 1)
+        writer.write(post("/short", LAST))
+        assert (await reader.read()).endswith(b"app:{}")
+        assert len(shortcut.bodies) == 1
+        writer.close()
 
 
 async def test_the_end_of_the_grace_period_cuts_it_off() -> None:
