@@ -358,9 +358,7 @@ def raw_request(front: Platform, body: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("place", [b'"\xff":1', b'"user":"\xff"'], ids=["a name", "a value"])
-def test_a_body_that_is_no_text_is_refused(
-    front: Platform, server: Scripted, place: bytes
-) -> None:
+def test_a_body_that_is_no_text_is_refused(front: Platform, server: Scripted, place: bytes) -> None:
     with closing(connection(front)) as client:
         client.sendall(raw_request(front, b'{"model":"theirs","messages":[],%b}' % place))
         received = read_all(client)
