@@ -146,15 +146,25 @@ def test_lines_for_people_and_clear_errors(
     broken = tmp_path / "broken"
     broken.write_bytes(b"\xff\xfe")
     cases: list[tuple[tuple[str, ...], int, str]] = [
-        (("get", id_), 1, "No document found"),
+        (("get", id_), 1, f"no inference server '{id_}'; `inferno registry list` shows"),
         (("query", "{"), 2, "FILTER is not JSON"),
         (("query", '{"a": {"$foo": 1}}'), 1, "$foo"),
         (("query", f"@{tmp_path}/none"), 1, "No such file"),
         (("query", f"@{broken}"), 2, "FILTER is not JSON"),
-        (("update", id_, '{"$set": {"ttl_seconds": 9}}'), 1, "No document found to update"),
+        (("update", id_, '{"$set": {"ttl_seconds": 9}}'), 1, "no inference server"),
+        (("delete", "nobody"), 1, "no inference server 'nobody'"),
         (("watch", '{"a": {"$foo": 1}}'), 1, "$foo"),
         (("watch", "--since", "99999999"), 1, "ask for all entries again"),
+        (("add",), 2, "say what to register"),
         (("add", "--metadata", "novalue"), 2, "NAME=VALUE"),
+        (("add", "--metadata", "a..b=1"), 2, "NAME=VALUE"),
+        (("add", "--metadata", "a=1", "--metadata", "a.b=1"), 2, "'a' in 'a.b' has a value"),
+        (("list", "--sort", "nme"), 2, "no field 'nme'; there are id, name"),
+        (
+            ("list", "--url", directory.url, "--api-key", directory.api_key),
+            1,
+            "the control plane serves it",
+        ),
         (("add", "[]"), 2, "JSON object"),
         (("list", "--url", "http://127.0.0.1:1"), 1, "refused"),
     ]
@@ -162,6 +172,23 @@ def test_lines_for_people_and_clear_errors(
         assert main(["registry", *arguments, *where]) == code
         complaint = capsys.readouterr().err
         assert message in complaint, (arguments, complaint)
+
+
+def test_what_a_person_types_is_what_the_registry_knows(directory: Platform) -> None:
+    where = ("--data-dir", str(directory.data_dir))
+    for name, region in (("typed-1", "us"), ("typed-2", "eu")):
+        named = ("--name", name, "--tag", "typed")
+        inferno("registry", "add", *named, "--metadata", f"place.region={region}", *where)
+    wanted = '{"inference_server_tags": "typed", "inference_server_metadata.place.region": %s}'
+    found = inferno("registry", "query", wanted % '"eu"', "--json", *where)
+    (server,) = json.loads(found)
+    assert server["inference_server_metadata"] == {"place": {"region": "eu"}}
+    for field in ("name", "inference_server_name"):
+        listed = inferno("registry", "list", "--search", "typed", f"--sort=-{field}", *where)
+        assert listed.index("typed-2") < listed.index("typed-1")
+    by_region = ("--sort", "metadata.place.region,-registered_at")
+    listed = inferno("registry", "list", "--search", "typed", *by_region, *where)
+    assert listed.index("typed-2") < listed.index("typed-1")
 
 
 def test_a_reader_that_has_seen_enough(directory: Platform, registry: Registry) -> None:

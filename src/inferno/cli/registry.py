@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 import typer
 
-from inferno.cli.errors import CommandFailed
+from inferno.cli.errors import CommandFailed, Refused
 from inferno.cli.options import ApiKey, ControlUrl, DataDir, Json
 
 if TYPE_CHECKING:  # it loads an HTTP client, which `--help` does not need
@@ -24,6 +25,16 @@ app = typer.Typer(
 )
 
 PAGE = 1000
+
+PREFIX = "inference_server_"
+PREFIXED = ("id", "name", "metadata", "tags", "public_url", "urls")
+UNPREFIXED = (
+    "ttl_seconds", "registered_at", "updated_at", "state", "expires_at", "health", "health_check",
+)  # fmt: skip
+"""Fields of an entry, those of the first row without their prefix."""
+
+UNKNOWN = "No document found"
+"""How the registry's answer begins where it has no entry of an id."""
 
 ServerId = Annotated[
     str, typer.Argument(metavar="SERVER", help="Id, as `inferno registry list` shows it.")
@@ -38,8 +49,8 @@ Sort = Annotated[
         "--sort",
         metavar="FIELDS",
         show_default=False,
-        help="Fields to sort by, separated by commas; - before one turns its order around. "
-        "Default: as they were registered.",
+        help="Fields to sort by, separated by commas; - before one turns its order around: "
+        "name,-registered_at. Default: as they were registered.",
     ),
 ]
 
@@ -113,7 +124,9 @@ def get(
     """Show all that is known of an inference server."""
     from inferno.cli.output import print_facts, print_json
 
-    entry = _client(data_dir, url, api_key).get(_path(server))["data"]
+    client = _client(data_dir, url, api_key)
+    with _known(server):
+        entry = client.get(_path(server))["data"]
     if as_json:
         print_json(entry)
         return
@@ -149,7 +162,8 @@ def add(
             "--metadata",
             metavar="NAME=VALUE",
             show_default=False,
-            help="A fact about it; may be repeated. A value that is JSON is taken as such.",
+            help="A fact about it; may be repeated. A value that is JSON is taken as such; a dot "
+            "in the name leads into an object.",
         ),
     ] = None,
     ttl: Annotated[
@@ -168,6 +182,9 @@ def add(
 ) -> None:
     """Register an inference server, and print its id."""
     from inferno.cli.output import print_json
+
+    if document is None and not (name or address or tag or meta):
+        raise CommandFailed("say what to register: --name, --public-url, … or ENTRY", exit_code=2)
 
     entry = _document(document, "ENTRY") if document is not None else {}
     if not isinstance(entry, dict):
@@ -191,7 +208,8 @@ def update(
         str,
         typer.Argument(
             metavar="UPDATE",
-            help='In MongoDB\'s language: \'{"$push": {"inference_server_tags": "LLM"}}\'; '
+            help='In MongoDB\'s language: \'{"$push": {"inference_server_tags": "LLM"}}\'; or '
+            '\'{"update": …, "filter": …, "arrayFilters": […]}\'. '
             "@FILE reads a file, - standard input.",
         ),
     ],
@@ -200,7 +218,10 @@ def update(
     api_key: ApiKey = None,
 ) -> None:
     """Change an inference server, whole or not at all."""
-    _client(data_dir, url, api_key).put(_path(server), _document(change, "UPDATE"))
+    document = _document(change, "UPDATE")
+    client = _client(data_dir, url, api_key)
+    with _known(server):
+        client.put(_path(server), document)
     print(f"Updated {server}.")
 
 
@@ -212,7 +233,9 @@ def delete(
     api_key: ApiKey = None,
 ) -> None:
     """Remove an inference server from the registry."""
-    _client(data_dir, url, api_key).delete(_path(server))
+    client = _client(data_dir, url, api_key)
+    with _known(server):
+        client.delete(_path(server))
     print(f"Deleted {server}.")
 
 
@@ -284,8 +307,28 @@ def _found(
 
 
 def _sort_field(name: str) -> tuple[str, int]:
+    """Return the field that is meant, and its direction; `name` is `inference_server_name`."""
     name = name.strip()
-    return name.removeprefix("-"), -1 if name.startswith("-") else 1
+    direction, name = (-1, name[1:]) if name.startswith("-") else (1, name)
+    first = name.partition(".")[0]
+    if first in PREFIXED:
+        return f"{PREFIX}{name}", direction
+    if first.removeprefix(PREFIX) not in (PREFIXED if first.startswith(PREFIX) else UNPREFIXED):
+        fields = ", ".join((*PREFIXED, *UNPREFIXED))
+        raise CommandFailed(f"--sort: there is no field '{name}'; there are {fields}", exit_code=2)
+    return name, direction
+
+
+@contextmanager
+def _known(server: str) -> Iterator[None]:
+    """Say in other words than the registry's that it has no such entry."""
+    try:
+        yield
+    except Refused as error:
+        if not error.message.startswith(UNKNOWN):
+            raise
+        message = f"there is no inference server '{server}'; `inferno registry list` shows the ids"
+        raise CommandFailed(message) from None
 
 
 def _document(text: str, name: str) -> Any:
@@ -304,12 +347,18 @@ def _metadata(pairs: list[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for pair in pairs:
         name, separator, text = pair.partition("=")
-        if not separator or not name:
+        *path, last = name.split(".")
+        if not separator or not last or not all(path):
             raise CommandFailed(f"--metadata: '{pair}' is not NAME=VALUE", exit_code=2)
+        inner = found
+        for part in path:
+            inner = inner.setdefault(part, {})
+            if not isinstance(inner, dict):
+                raise CommandFailed(f"--metadata: '{part}' in '{name}' has a value", exit_code=2)
         try:
-            found[name] = json.loads(text)
+            inner[last] = json.loads(text)
         except ValueError:
-            found[name] = text
+            inner[last] = text
     return found
 
 

@@ -228,6 +228,8 @@ def _hint(error: Refused) -> str:
         return "give INFERNO_REGISTER_TOKEN an API key that the registry knows"
     if error.status == 403:
         return "the key may not write, or another user of the registry owns the entry"
+    if error.status == 404:
+        return "register is the URL of a control plane, by default on port 8085; it is tried again"
     if error.status == 409 and error.field == NAME:
         return "choose another register_name; it is tried again"
     if error.status == 409 and error.field == URL:

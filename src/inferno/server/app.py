@@ -71,7 +71,17 @@ async def no_handshake(exchange: Visited, _: Services) -> None:
 
 async def nothing_here(exchange: Visited, _: Services) -> None:
     """Answer for paths that are nobody's; strangers are not told which those are."""
-    raise NotFound(f"There is nothing at '{exchange.scope['path']}'.")
+    path = exchange.scope["path"]
+    if path.removeprefix("/").partition("/")[0] in ELSEWHERE:
+        raise NotFound(
+            f"There is nothing at '{path}' here; the control plane serves it, by default on port "
+            "8085."
+        )
+    raise NotFound(f"There is nothing at '{path}'.")
+
+
+ELSEWHERE = frozenset({"inference_server", "inference_servers", "quota", "k8s"})
+"""What paths of the control plane begin with."""
 
 
 class Dispatch:
