@@ -202,6 +202,8 @@ def test_adapters_are_targets_of_a_pool_beside_servers_of_others(
         for _ in range(3):
             assert "Paris" in said(front, "ours")
             assert "Paris" not in said(front, "adapted")
+        with front.openai() as openai:
+            assert openai.embeddings.create(model="ours", input="a").model == "ours"
         assert not server.requests
         assert ask(front, "others").status_code == 200
         assert server.requests[-1]["model"] == "theirs"

@@ -7,7 +7,6 @@ count the usage of one choice only, and a call is what admission and cancellatio
 from __future__ import annotations
 
 import functools
-import re
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
@@ -29,6 +28,8 @@ from inferno.server.relay import (
     event_stream,
     events_of,
     interleaved,
+    model_field,
+    model_field_in,
     payloads_of,
     read_answer,
     repeated,
@@ -360,14 +361,14 @@ def drop_alternatives(choice: dict[str, Any]) -> None:
 
 async def _relay(exchange: Exchange, forwarder: Forwarder, call: Call, with_usage: bool) -> None:
     """Pass one choice's events through as they come; the usage event only where asked for."""
-    ours = b'"model":' + msgspec.json.encode(call.model)
+    ours = model_field(call.model)
     async with forwarder.open(call) as answer:
         theirs = None
         async for events in events_of(answer):
             if theirs is None:
                 # The role's piece: OpenAI's has an empty text where llama.cpp's has null.
                 events[0] = events[0].replace(b'"content":null', b'"content":""', 1)
-                theirs = _model_field(events[0]) or ours
+                theirs = model_field_in(events[0]) or ours
             if not with_usage:
                 events = [event for event in events if not is_usage(event)]
             if events:
@@ -375,18 +376,6 @@ async def _relay(exchange: Exchange, forwarder: Forwarder, call: Call, with_usag
                 exchange.whole = events[-1].startswith(DONE_EVENT)
                 passed = b"".join(events)
                 await exchange.write(passed if theirs == ours else passed.replace(theirs, ours))
-
-
-_MODEL_FIELD = re.compile(rb'"model": ?"(?:[^"\\]|\\.)*"')
-
-
-def _model_field(event: bytes) -> bytes | None:
-    """Return the field that names the model: replicas name their own one, also for an adapter.
-
-    Quotes within texts are escaped in JSON, so no text can look like the field.
-    """
-    found = _MODEL_FIELD.search(event)
-    return found[0] if found else None
 
 
 def is_usage(event: bytes) -> bool:

@@ -26,7 +26,8 @@ border-bottom: 1px solid var(--line); vertical-align: top; } .muted { opacity: .
 <h1>Inferno inference API</h1>
 <p class="muted" id="about"></p>
 <p>Every call but <code>/health</code> takes <code>Authorization: Bearer YOUR_API_KEY</code>.
-The machine-readable document is at <a href="/openapi.json">/openapi.json</a>.</p>
+The machine-readable document is at <a href="/openapi.json">/openapi.json</a>.
+The registry and the cluster API are at the control plane, by default on port 8085.</p>
 <main id="operations"></main>
 <script>
 "use strict";

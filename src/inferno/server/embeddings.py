@@ -11,7 +11,7 @@ from inferno.gateway.forwarding import Call
 from inferno.limits.tally import Tally
 from inferno.server.operation import Services, Visited
 from inferno.server.passthrough import passed_through
-from inferno.server.relay import read_answer
+from inferno.server.relay import model_field, model_field_in, read_answer
 from inferno.server.serving import serving
 from inferno.server.types import EmbeddingRequest, Texts, TokenIdLists, TokenIds, fields_of
 from inferno.web.exchange import decode_body
@@ -39,7 +39,11 @@ async def embeddings(exchange: Visited, services: Services) -> None:
     call = Call(request.model, PATH, wanted, exchange.request_id, needs, tally, streamed=False)
     work = await serving(exchange, services, [call], "embeddings")
     with work, exchange.client_present():
-        await exchange.respond(200, await read_answer(call, services.forwarder.open(call)))
+        answer = await read_answer(call, services.forwarder.open(call))
+        theirs = model_field_in(answer)
+        if theirs is not None:
+            answer = answer.replace(theirs, model_field(call.model), 1)
+        await exchange.respond(200, answer)
 
 
 def check_input(value: str | list[Any]) -> None:

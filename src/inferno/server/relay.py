@@ -26,6 +26,7 @@ DONE_EVENT = encode_event(DONE)
 
 _usage: msgspec.json.Decoder[UsageOnly] = msgspec.json.Decoder(UsageOnly)
 _counted: msgspec.json.Decoder[CountedUsage] = msgspec.json.Decoder(CountedUsage)
+_MODEL_FIELD = re.compile(rb'"model": ?"(?:[^"\\]|\\.)*"')
 
 
 async def events_of(answer: Answer) -> AsyncIterator[list[bytes]]:
@@ -141,6 +142,20 @@ async def begin_events(exchange: Exchange) -> None:
     """Send the head of an event stream, once."""
     if not exchange.started:
         await exchange.start(200, EVENT_STREAM)
+
+
+def model_field(name: str) -> bytes:
+    """Return the field of an answer that names a model."""
+    return b'"model":' + msgspec.json.encode(name)
+
+
+def model_field_in(payload: bytes) -> bytes | None:
+    """Return the field that names the model: a replica's own, whatever the client calls it.
+
+    Quotes within texts are escaped in JSON, so no text can look like the field.
+    """
+    found = _MODEL_FIELD.search(payload)
+    return found[0] if found else None
 
 
 async def read_answer(call: Call, opening: Opening) -> bytes:
