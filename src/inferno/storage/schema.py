@@ -7,7 +7,7 @@ from sqlalchemy import Column, Connection, MetaData, String, Table, insert, insp
 from inferno.core.errors import ConfigurationError
 from inferno.storage.tables import metadata
 
-HEAD = "0009"
+HEAD = "0007"
 """The newest revision in `migrations/versions`; known here so that Alembic need not load."""
 
 # A number of our own choosing, so that two processes that start at once do not both migrate.

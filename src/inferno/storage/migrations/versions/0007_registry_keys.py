@@ -2,7 +2,7 @@
 
 What is in it follows from the entries: the registry fills it when it starts.
 
-Revision: 0009, after 0006.
+Revision: 0007, after 0006.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0009"
+revision = "0007"
 down_revision = "0006"
 branch_labels = None
 depends_on = None
