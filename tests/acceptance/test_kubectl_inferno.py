@@ -33,6 +33,7 @@ def test_apply_get_delete(where: tuple[str, str], tmp_path: Path) -> None:
     assert table.split()[0] == "NAME"
     assert inferno("get", "InferencePool", "-l", "a=b", "-o", "name", *where).count("/") == 1
     shown = yaml.safe_load(inferno("get", "inferencepools", "one", "-o", "yaml", *where))
+    assert "managedFields" not in shown["metadata"]
     assert shown["spec"]["targetPortNumber"] == 8000
     assert "NAMESPACE" in inferno("get", "inferencepools", "-A", *where)
     assert "SELECTOR" in inferno("get", "inferencepools", "-o", "wide", *where)

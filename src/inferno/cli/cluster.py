@@ -104,8 +104,11 @@ class Cluster:
             self._print_table(self._client.get(path, accept=TABLE), wide=output == "wide")
             return
         found = self._client.get(path)
+        items = found.get("items", [found])
+        for item in items:
+            item["metadata"].pop("managedFields", None)  # for programs; kubectl hides it too
         if output == "name":
-            for item in found.get("items", [found]):
+            for item in items:
                 print(resource.shown(item["metadata"]["name"]))
         elif output == "json":
             print_json(found)
