@@ -20,6 +20,7 @@ from inferno.controllers.loop import Key, Loop, Source, own_key
 from inferno.core import conditions
 from inferno.core.conditions import present, settled
 from inferno.core.documents.matching import matches
+from inferno.core.documents.weight import weight
 from inferno.core.errors import Conflict, DeadlineExceeded, InvalidRequest, NotFound
 from inferno.core.inference_pools import InferencePool
 from inferno.core.model_servers import ModelServer
@@ -42,6 +43,9 @@ NAMED = 5
 
 RESYNC = 3600.0
 """Seconds between looks at all pools; the registry says when to look at those with a query."""
+
+MUCH = 100
+"""Tests of a query that are not asked of each change."""
 
 PAUSE = 1.0
 """Seconds before the registry is followed again after an error."""
@@ -230,8 +234,13 @@ class RegistryPoolController:
 
 
 def _concerns(query: RegistryQuery, change: Change) -> bool:
-    """Return whether a change can make a difference to what a query finds."""
-    return any(entry is not None and matches(query.filter, entry) for entry in change)
+    """Return whether a change can make a difference to what a query finds.
+
+    Of a query that is much work that is not asked here, where everybody waits for the answer.
+    """
+    return weight(query.filter) > MUCH or any(
+        entry is not None and matches(query.filter, entry) for entry in change
+    )
 
 
 def _with(pool: InferencePool, verdict: Condition | None, *, now: str) -> list[Condition]:

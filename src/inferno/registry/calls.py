@@ -185,8 +185,9 @@ def change_of(body: bytes) -> Change:
     given = decode(body)
     if isinstance(given, dict) and "update" in given and set(given) <= CHANGE:
         condition = parse(given[FILTER]) if given.get(FILTER) is not None else None
-        return Change(parse_update(given["update"], given.get("arrayFilters")), condition)
-    return Change(parse_update(given))
+        update = parse_update(given["update"], given.get("arrayFilters"))
+        return Change(update, condition, size=len(body))
+    return Change(parse_update(given), size=len(body))
 
 
 def cursor_of(seq: int) -> str:

@@ -43,6 +43,7 @@ from inferno.registry.entries import (
     same_place,
     text_of,
 )
+from inferno.registry.examining import Examiner
 from inferno.registry.index import update_index
 from inferno.registry.indexing import index_of
 from inferno.storage.database import Database
@@ -52,6 +53,9 @@ TURNS = "registry"
 """The counter that writers take turns at; its value is the version of the last change."""
 
 KEPT_CHANGES = 10_000
+BYTES_OF_A_TEST = 20
+"""Of an update: it does no more than one thing to each value for so many."""
+
 CHANNEL = "inferno_registry"
 
 Clock = Callable[[], datetime]
@@ -64,10 +68,18 @@ class Change:
     Args:
         update: in the update language.
         condition: the entry has to match it; its match is what a positional `$` stands for.
+        size: bytes that say so.
     """
 
     update: Update
     condition: Filter | None = None
+    size: int = 0
+
+    def applied(self, before: Document, now: datetime) -> Document:
+        """Return what becomes of an entry. Raises Conflict, InvalidRequest."""
+        if self.condition is not None and not matches(self.condition, before):
+            raise Conflict("The entry does not match the filter.", field="filter")
+        return apply_update(self.update, before, matched=self.condition, now=now)
 
 
 def owner_of(principal: Principal) -> str:
@@ -98,6 +110,7 @@ class Catalog:
         self._database = database
         self._most = most
         self._clock = clock
+        self._examiner = Examiner()
 
     async def get(self, id_: str) -> Document:
         """Return an entry. Raises NotFound."""
@@ -141,9 +154,8 @@ class Catalog:
         async with self._writing() as (connection, version):
             row = await _locked(connection, id_, principal, "update")
             before = decoded(row.document)
-            if change.condition is not None and not matches(change.condition, before):
-                raise Conflict("The entry does not match the filter.", field="filter")
-            after = apply_update(change.update, before, matched=change.condition, now=now)
+            cost = len(row.document) * change.size // BYTES_OF_A_TEST
+            after = await self._examiner.ask(cost, change.applied, before, now)
             entry = changed_entry(before, after, now)
             if not same(before, entry):
                 await _check_free(connection, entry, row.seq)

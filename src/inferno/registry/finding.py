@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -15,12 +17,14 @@ import sqlalchemy as sa
 from inferno.core.documents.filters import parse_filter
 from inferno.core.documents.matching import matches
 from inferno.core.documents.projections import Projection, parse_projection, project
-from inferno.core.documents.sorting import Sort, sorted_documents
+from inferno.core.documents.sorting import Sort, sort_key
 from inferno.core.documents.tree import Every, Filter
+from inferno.core.documents.weight import weight
 from inferno.core.errors import InvalidRequest
 from inferno.registry.compiling import certain, possible
 from inferno.registry.deadline import Deadline
 from inferno.registry.entries import Document
+from inferno.registry.examining import Examiner
 from inferno.registry.indexing import SEARCHED
 from inferno.registry.keys import is_exact
 from inferno.registry.parts import (
@@ -105,7 +109,8 @@ class Finder:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._planner = Planner(database)
+        self._examiner = Examiner()
+        self._planner = Planner(database, self._examiner)
 
     async def find(self, query: Query) -> Page:
         """Return what a query finds.
@@ -153,11 +158,11 @@ class Finder:
 
     async def _sorted(self, query: Query, plan: Plan, deadline: Deadline) -> Page:
         """Keep the first ones of what was seen so far."""
-        first = _First(query.sort, query.skip + query.limit)
+        first = _First(query.skip + query.limit)
         total = 0
         async for _, length, document in self._matching(query, plan, deadline, after=0, wanted=FEW):
             total += 1
-            first.add(document, length)
+            first.add(await self._key(document, length, query.sort), document, length)
         kept = first.documents()[query.skip :]
         return Page([project(query.projection, one) for one in kept], total=total)
 
@@ -169,27 +174,33 @@ class Finder:
         most = query.skip + query.limit
         if not query.limit:
             return Page([])
-        kept = _First(query.sort, most)
+        kept = _First(most)
         tied: _First | None = None
         current: str | None = None
         walk = Walk(self._database, query.sort.fields[0], plan.all_conditions(), most)
-        seen = 0
+        heavy = weight(query.filter)
         async for key, document, length in walk.rows():
-            seen += 1
-            if seen % 20 == 0:
-                await deadline.pause()
+            await deadline.breathe()
             if key != current:
                 kept.take(tied)
                 is_ordered = len(query.sort.fields) == 1 and is_exact(key)
-                tied = None if is_ordered else _First(query.sort, most - len(kept))
+                tied = None if is_ordered else _First(most - len(kept))
                 current = key
-            if len(kept) < most and matches(query.filter, document):
-                (kept if tied is None else tied).add(document, length)
+            if len(kept) < most and await self._matches(heavy * length, query, document):
+                key_of_all = await self._key(document, length, query.sort)
+                (kept if tied is None else tied).add(key_of_all, document, length)
             if len(kept) >= most:
                 break
         kept.take(tied)
         shown = kept.in_place()[query.skip : most]
         return Page([project(query.projection, one) for one in shown])
+
+    async def _matches(self, cost: int, query: Query, document: Document) -> bool:
+        return await self._examiner.ask(cost, matches, query.filter, document)
+
+    async def _key(self, document: Document, length: int, sort: Sort) -> Any:
+        """Return what an entry is sorted by."""
+        return await self._examiner.ask(len(sort.fields) * length, sort_key, document, sort)
 
     async def _count(self, query: Query, parts: All, deadline: Deadline) -> int:
         """Return how many match; only those that the index is not certain about are looked at."""
@@ -223,52 +234,59 @@ class Finder:
         self, query: Query, plan: Plan, deadline: Deadline, *, after: int, wanted: int
     ) -> AsyncIterator[tuple[int, int, Document]]:
         """Yield number, length and document of all that match, in order."""
+        heavy = weight(query.filter)
         async for rows in plan.pages(self._database, after, min(max(wanted, 20), PAGE)):
-            for number, (seq, text) in enumerate(rows):
+            for seq, text in rows:
                 document: Document = msgspec.json.decode(text)
-                if matches(query.filter, document):
+                if await self._matches(heavy * len(text), query, document):
                     yield seq, len(text), document
-                if number % 20 == 19:
-                    await deadline.pause()  # others want to be served too
+                await deadline.breathe()  # others want to be served too
             await deadline.pause()
 
 
 class _First:
     """The first documents in an order, of those that were added.
 
+    Those that are equal keep their order.
+
     Args:
-        sort: the order; those that are equal keep theirs.
         most: how many.
     """
 
-    def __init__(self, sort: Sort, most: int) -> None:
-        self._sort = sort
+    def __init__(self, most: int) -> None:
         self._most = most
-        self._kept: list[Document] = []
+        self._kept: list[tuple[Any, Document]] = []
         self._size = 0
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def add(self, document: Document, length: int) -> None:
-        """Add one. Raises InvalidRequest where the first ones do not fit into memory."""
-        self._kept.append(document)
+    def add(self, key: Any, document: Document, length: int) -> None:
+        """Add one, with its `sort_key`.
+
+        Raises:
+            InvalidRequest: the first ones do not fit into memory.
+        """
+        self._kept.append((key, document))
         self._size += length
         if len(self._kept) > 2 * self._most + PAGE or self._size > MAX_SORTED_BYTES:
-            self._kept = self.documents()
-            self._size = sum(len(msgspec.json.encode(one)) for one in self._kept)
+            self._kept = self._first()
+            self._size = sum(len(msgspec.json.encode(one)) for _, one in self._kept)
             if self._size > MAX_SORTED_BYTES // 2:
                 raise InvalidRequest("The query sorts too much; ask for fewer.", field="limit")
 
     def take(self, other: _First | None) -> None:
         """Add what another has, behind what is here."""
-        for document in () if other is None else other.documents():
-            self.add(document, len(msgspec.json.encode(document)))
+        for key, document in () if other is None else other._first():
+            self.add(key, document, len(msgspec.json.encode(document)))
 
     def in_place(self) -> list[Document]:
         """Return the documents as they were added."""
-        return self._kept
+        return [document for _, document in self._kept]
 
     def documents(self) -> list[Document]:
         """Return the first documents, in order."""
-        return sorted_documents(self._kept, self._sort)[: self._most]
+        return [document for _, document in self._first()]
+
+    def _first(self) -> list[tuple[Any, Document]]:
+        return sorted(self._kept, key=itemgetter(0))[: self._most]

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from inferno.core.documents.patterns import Sieve
 from inferno.registry.deadline import Deadline
+from inferno.registry.examining import Examiner
 from inferno.registry.indexing import kept_path
 from inferno.registry.keys import ANY, MAX_KEY, behind
 from inferno.registry.lacking import is_lacking
@@ -130,10 +131,12 @@ class Planner:
 
     Args:
         database: where the entries are.
+        examiner: looks for patterns in many texts.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, examiner: Examiner) -> None:
         self._database = database
+        self._examiner = examiner
 
     async def plan(
         self,
@@ -217,7 +220,7 @@ class Planner:
         }
         async with self._database.read() as connection:
             keys = list((await connection.execute(_DISTINCT, bounds)).scalars())
-        found = await _found(sieve, keys[:DISTINCT], deadline)
+        found = await self._found(sieve, keys[:DISTINCT], deadline)
         low = keys[-1] if len(keys) > DISTINCT else None
         while low is not None and len(found) <= FEW:
             texts = _texts(Span(span.path, low, span.high))
@@ -225,7 +228,7 @@ class Planner:
             if low == "":
                 async with self._database.read() as connection:
                     keys = list((await connection.execute(texts)).scalars())
-                found += await _found(sieve, keys, deadline)
+                found += await self._found(sieve, keys, deadline)
                 low = behind(keys[-1]) if len(keys) == TEXTS else None
             await deadline.pause()
         if len(found) > FEW:
@@ -245,9 +248,23 @@ class Planner:
             joined, last, longest, count = (await connection.execute(query)).one()
         if count == 0:
             return None
-        if longest >= MAX_KEY or not sieve.is_in_none(joined):
+        if longest >= MAX_KEY or not await self._examiner.ask(
+            sieve.size * len(joined), sieve.is_in_none, joined
+        ):
             return ""
         return behind(last) if count == TEXTS else None
+
+    async def _found(self, sieve: Sieve, keys: Sequence[str], deadline: Deadline) -> list[str]:
+        """Return the keys of texts in which a pattern is, or, where they are cut off, may be found."""
+        found: list[str] = []
+        for start in range(0, len(keys), SEARCHED):
+            some = keys[start : start + SEARCHED]
+            whole = [key[1:] for key in some if len(key) < MAX_KEY]
+            cost = sieve.size * sum(map(len, whole))
+            texts = set(await self._examiner.ask(cost, sieve.found, whole))
+            found += [key for key in some if len(key) == MAX_KEY or key[1:] in texts]
+            await deadline.pause()
+        return found
 
 
 def _texts(span: Span) -> sa.Select[Any]:
@@ -255,17 +272,6 @@ def _texts(span: Span) -> sa.Select[Any]:
     values = registry_values
     query: sa.Select[Any] = sa.select(values.c.value).where(span.condition(values))
     return query.distinct().order_by(values.c.value).limit(TEXTS)
-
-
-async def _found(sieve: Sieve, keys: Sequence[str], deadline: Deadline) -> list[str]:
-    """Return the keys of texts in which a pattern is, or, where they are cut off, may be found."""
-    found: list[str] = []
-    for start in range(0, len(keys), SEARCHED):
-        some = keys[start : start + SEARCHED]
-        texts = set(sieve.found([key[1:] for key in some if len(key) < MAX_KEY]))
-        found += [key for key in some if len(key) == MAX_KEY or key[1:] in texts]
-        await deadline.pause()
-    return found
 
 
 def _count(part: Probe | Span) -> sa.ScalarSelect[int]:

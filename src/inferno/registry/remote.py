@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 SECONDS = 10.0
 """How long a registry may take to answer."""
+
+LONGEST_ANSWER = 30.0
+"""How long all of its answer may take, in however many pieces."""
 
 MAX_ANSWER_BYTES = 2**20
 
@@ -101,19 +105,28 @@ class RemoteRegistry:
 
         if self._http is None:
             self._http = httpx2.AsyncClient(timeout=SECONDS, follow_redirects=False)
-        headers = {"user-agent": f"inferno/{__version__}", **self._credentials()}
+        headers = {
+            "user-agent": f"inferno/{__version__}",
+            "accept-encoding": "identity",  # what is small when it comes stays small
+            **self._credentials(),
+        }
         content = None
         if body is not None:
             headers["content-type"] = "application/json"
             content = msgspec.json.encode(body)
         url = self.url + path
         try:
-            async with self._http.stream(method, url, content=content, headers=headers) as response:
+            async with (
+                asyncio.timeout(LONGEST_ANSWER),
+                self._http.stream(method, url, content=content, headers=headers) as response,
+            ):
                 text = b""
-                async for piece in response.aiter_bytes():
+                async for piece in response.aiter_raw():
                     text += piece
                     if len(text) > MAX_ANSWER_BYTES:
                         raise Away("its answer is larger than that of any registry")
+        except TimeoutError:
+            raise Away(f"its answer took longer than {LONGEST_ANSWER:g} s") from None
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
             raise Away(str(error) or type(error).__name__) from None
         return _data(response.status_code, response.headers, text)
@@ -123,6 +136,8 @@ class RemoteRegistry:
             token = self._token()
         except OSError as error:
             raise Away(f"the token cannot be read: {error.strerror}") from None
+        if token is not None and not (token.isascii() and token.isprintable()):
+            raise Away("the token is none that a header can carry")  # others would show it
         return {} if token is None else {"authorization": f"Bearer {token}"}
 
 
@@ -134,7 +149,7 @@ def _data(status: int, headers: Mapping[str, str], body: bytes) -> Any:
     """Return what a registry's answer carries. Raises Away, Refused."""
     try:
         content = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         content = None
     said = content if isinstance(content, dict) else {}
     if 200 <= status < 300 and said.get("success") is True:

@@ -15,9 +15,11 @@ import sqlalchemy as sa
 
 from inferno.core.documents.matching import matches
 from inferno.core.documents.tree import Filter
+from inferno.core.documents.weight import weight
 from inferno.core.errors import Expired
 from inferno.registry.catalog import TURNS, decoded
 from inferno.registry.entries import Document
+from inferno.registry.examining import Examiner
 from inferno.storage.database import Database
 from inferno.storage.tables import counters, registry_changes
 from inferno.web.exchange import EVENT_STREAM, Exchange
@@ -47,6 +49,7 @@ class Watcher:
         self._looking = asyncio.Lock()
         self._looked = -LOOK_EVERY
         self._latest = 0
+        self._examiner = Examiner()
 
     async def watch(self, exchange: Exchange, filter_: Filter, since: int | None) -> None:
         """Stream changes until the client leaves, its time is over, or the platform stops.
@@ -67,17 +70,20 @@ class Watcher:
 
     async def _stream(self, exchange: Exchange, filter_: Filter, position: int) -> None:
         began = spoke = time.monotonic()
+        heavy = weight(filter_)
         await exchange.write(_position_event(b"watching", position))
         while not self._stopping.is_set() and time.monotonic() - began < LONGEST:
             latest = await self._newest()
             rows = await self._after(position) if latest > position else []
             for row in rows:
                 position = row.version
-                told = change_for(filter_, row.before, row.after)
+                cost = heavy * (len(row.before or "") + len(row.after or ""))
+                told = await self._examiner.ask(cost, change_for, filter_, row.before, row.after)
                 if told is not None:
                     event = msgspec.json.encode({**told, "version": position})
                     await exchange.write(b"id: %d\n" % position + encode_event(event))
                     spoke = time.monotonic()
+                await asyncio.sleep(0)  # others want to be served too
             if len(rows) == AT_ONCE:
                 continue
             # Writers take turns: whatever has a number up to that one has been read.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -90,6 +91,27 @@ async def test_hostile_filters_are_answered(catalog: Catalog, finder: Finder) ->
         deep = {"$and": [deep]}
     with pytest.raises(InvalidRequest):
         parse(deep)
+
+
+@pytest.mark.parametrize("sort", [None, {f"{FACTS}.a.n": 1}])
+async def test_much_work_on_one_entry_keeps_nobody_waiting(
+    catalog: Catalog, finder: Finder, sort: Any
+) -> None:
+    await catalog.create({NAME: "a", FACTS: {"a": [{"n": n} for n in range(900)]}}, ADMIN)
+    hopeless = [{f"{FACTS}.a": {"$elemMatch": {"n": {"$gt": 900 + n}}}} for n in range(150)]
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0.001)
+            turns += 1
+
+    waiting = asyncio.ensure_future(others())
+    page = await finder.find(Query(parse({"$or": [*hopeless, {NAME: "a"}]}), sort=parse_sort(sort)))
+    waiting.cancel()
+    assert [one[NAME] for one in page.documents] == ["a"]
+    assert turns > 5
 
 
 async def test_pages_go_on_where_the_last_one_ended(catalog: Catalog, finder: Finder) -> None:

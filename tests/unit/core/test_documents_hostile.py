@@ -19,6 +19,7 @@ from inferno.core.documents.projections import parse_projection, project
 from inferno.core.documents.sorting import parse_sort, sorted_documents
 from inferno.core.documents.updates import parse_update
 from inferno.core.documents.values import check_document
+from inferno.core.documents.weight import weight
 from inferno.core.errors import InvalidRequest
 from tests.unit.core.generated_documents import OPERATORS, documents, hostile_json
 
@@ -269,3 +270,34 @@ def test_malformed_array_filters_are_refused(array_filters: Any) -> None:
 def test_array_filters_have_to_be_used() -> None:
     with pytest.raises(InvalidRequest, match="No path uses"):
         parse_update({"$set": {"a.$[e]": 1}}, [{"e": 1}, {"f": 1}])
+
+
+def test_patterns_are_bounded_by_what_they_compile_to() -> None:
+    """A count is short to write, and may be a step for each character of a text."""
+    many = [{"a": {"$regex": f"(a|b|ab)*[ab ]{{0,900}}x{number}"}} for number in range(5)]
+    parse_filter({"$or": many[:2]})
+    with pytest.raises(InvalidRequest, match="too large"):
+        parse_filter({"$or": many})
+
+
+@pytest.mark.parametrize(
+    ("wanted", "least"),
+    [
+        ({"a": 1}, 1),
+        ({"$or": [{"a": {"$gt": 1}}] * 50}, 50),
+        ({"a": {"$elemMatch": {"$nor": [{"b": 1}] * 50}}}, 50),
+        ({"a": {"$not": {"$elemMatch": {"$gt": 1, "$lt": 2}}}}, 2),
+        ({"a": {"$regex": "[ab]{0,500}x"}}, 500),
+        ({"a": {"$in": [1, {"$regularExpression": {"pattern": "[ab]{0,500}x"}}]}}, 500),
+        ({"$expr": {"$or": [{"$eq": ["$a", 1]}] * 50}}, 50),
+        ({"$or": [{"$text": {"$search": "a"}}] * 50}, 500),
+    ],
+)
+def test_what_is_much_work_weighs_much(wanted: dict[str, Any], least: int) -> None:
+    assert least <= weight(parse_filter(wanted, text_paths=(("a",),))) <= 3 * least + 10
+
+
+def test_what_values_are_compared_with_is_worked_out_once() -> None:
+    """Else it would be as often as there are values: a product of three sizes."""
+    wanted = parse_filter({"a": {"$gt": {"b": [*range(20_000)]}}})
+    assert not matches(wanted, {"a": [{"b": number} for number in range(2000)]})

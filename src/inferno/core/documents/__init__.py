@@ -12,6 +12,7 @@ filter, and asks `matching.matches` about the rest.
     filters.py       `parse_filter`
     expressions.py   `$expr`: parsed and evaluated
     matching.py      `matches`
+    weight.py        how much work a filter is
     update_tree.py   the types that an update is parsed into
     updates.py       `parse_update`
     applying.py      `apply_update`

@@ -188,6 +188,7 @@ class _Parser:
         self._text_paths = text_paths
         self._clauses = 0
         self._patterns = 0
+        self._instructions = 0
 
     def filter(self, value: object, where: str) -> Filter:
         """Return the filter of an object of fields and logical operators."""
@@ -390,7 +391,11 @@ class _Parser:
             raise wrong("$regex", f"may be used {limits.PATTERNS} times in a filter", where)
         if isinstance(source, dict) and "$regularExpression" in source:
             return self._regular_expression(source, where)
-        return parse_pattern(source, options, where=where)
+        pattern = parse_pattern(source, options, where=where)
+        self._instructions += pattern.size
+        if self._instructions > limits.PATTERN_INSTRUCTIONS:
+            raise wrong("$regex", "is too large, with all others in the filter", where)
+        return pattern
 
     def _regular_expression(self, operand: dict[str, Any], where: str) -> Pattern:
         inner = operand["$regularExpression"]

@@ -33,6 +33,9 @@ PATTERN_MEMORY = 1 << 20
 PATTERNS = 32
 """Regular expressions in one filter."""
 
+PATTERN_INSTRUCTIONS = 10_000
+"""What they may be compiled to, all together: each may be a step for each character of a text."""
+
 CHANGES = 1000
 """Paths that one update may name."""
 

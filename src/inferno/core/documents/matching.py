@@ -151,13 +151,9 @@ def _compares(test: Compare, value: Any) -> bool:
             return _is_ordered(test.operator, moment, test.instant)
         if test.is_date:
             return False
-    if test.operator == "$eq":
-        return value == wanted if not _is_object_or_array(value) else _are_equal(value, wanted)
-    return _is_ordered(test.operator, order_key(value), order_key(wanted))
-
-
-def _are_equal(value: object, wanted: object) -> bool:
-    return identity(value) == identity(wanted)
+    if test.operator == "$eq" and not _is_object_or_array(value):
+        return bool(value == wanted)
+    return _is_ordered(test.operator, order_key(value), test.order)
 
 
 def _is_ordered(

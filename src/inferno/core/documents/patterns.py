@@ -25,6 +25,10 @@ _REPEATS = ("?", "*", "+", "{")
 class Finder(Protocol):
     """A compiled pattern."""
 
+    @property
+    def programsize(self) -> int:
+        """Instructions that it was compiled to."""
+
     def search(self, text: str) -> object | None:
         """Return the first match, or None."""
 
@@ -43,6 +47,11 @@ class Pattern:
     source: str
     options: str
     finder: Finder = field(repr=False, compare=False)
+
+    @property
+    def size(self) -> int:
+        """Instructions that it was compiled to."""
+        return self.finder.programsize
 
     def is_in(self, text: str) -> bool:
         """Return whether the pattern is found anywhere in a text."""
@@ -68,6 +77,11 @@ class Sieve:
         # What says by itself where a text begins or ends, or how it is read, is asked one by one.
         if not _UNJOINED.search(pattern.source):
             self._together = _compiled(pattern.source, pattern.options + "m", "")
+
+    @property
+    def size(self) -> int:
+        """Instructions of the pattern."""
+        return self._pattern.size
 
     def found(self, texts: Sequence[str]) -> list[str]:
         """Return the texts that the pattern is found in."""

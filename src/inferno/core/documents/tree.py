@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from inferno.core.documents.patterns import Pattern
+from inferno.core.documents.values import order_key
 
 Path = tuple[str, ...]
 """A dotted path, taken apart: `a.b.0` is `("a", "b", "0")`."""
@@ -139,6 +140,12 @@ class Compare:
     value: object
     instant: datetime | None = None
     is_date: bool = False
+    order: tuple[Any, ...] = field(init=False, repr=False, compare=False)
+    """What values are ordered against; worked out once, and not for each of them."""
+
+    def __post_init__(self) -> None:
+        """Work out the order."""
+        object.__setattr__(self, "order", order_key(self.value))
 
 
 @dataclass(frozen=True, slots=True)
