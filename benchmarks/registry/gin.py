@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from inferno.registry.compiling import possible
 from inferno.registry.deadline import Deadline
 from inferno.registry.entries import METADATA, NAME, TAGS
+from inferno.registry.examining import Examiner
 from inferno.registry.finding import parse
 from inferno.registry.parts import All
 from inferno.registry.planning import Planner
@@ -52,7 +53,7 @@ async def compare(database: Database, timed: Timed) -> None:
         ):
             await connection.execute(sa.text(statement))
     print(f"GIN made in {time.monotonic() - began:.0f} s; the statements alone, for a page")
-    planner = Planner(database)
+    planner = Planner(database, Examiner())
     for name, (wanted, filter_) in ASKED.items():
         text = msgspec.json.encode(wanted).decode()
         parts = possible(parse(filter_))

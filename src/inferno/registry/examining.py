@@ -19,7 +19,7 @@ HEAVY = 30_000
 
 
 class Examiner:
-    """Does work: at once what is light, and in a thread what is heavy, one piece after the other."""
+    """Does what is light at once, and what is heavy in a thread, one piece after the other."""
 
     def __init__(self) -> None:
         self._thread: ThreadPoolExecutor | None = None

@@ -255,7 +255,7 @@ class Planner:
         return behind(last) if count == TEXTS else None
 
     async def _found(self, sieve: Sieve, keys: Sequence[str], deadline: Deadline) -> list[str]:
-        """Return the keys of texts in which a pattern is, or, where they are cut off, may be found."""
+        """Return the keys of texts in which a pattern is, or may be where they are cut off."""
         found: list[str] = []
         for start in range(0, len(keys), SEARCHED):
             some = keys[start : start + SEARCHED]

@@ -13,7 +13,7 @@ import http
 import secrets
 import time
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -70,6 +70,11 @@ class Shortcut(Protocol):
         Returns:
             Whether it is served; else the app has to serve it, as if nothing had happened.
         """
+
+
+def _has_body(named: Mapping[bytes, bytes]) -> bool:
+    """Return whether a request says that it has a body (RFC 9112, 6)."""
+    return b"transfer-encoding" in named or named.get(b"content-length", b"0").strip(b"0") != b""
 
 
 class Malformed(Exception):
@@ -189,7 +194,13 @@ class GuardedProtocol(HttpToolsProtocol):
         self.expect_100_continue = named.get(b"expect", b"").lower() == b"100-continue"
         scope["http_version"] = version
         scope["method"] = self.parser.get_method().decode("ascii")
-        self._is_handshake = self.parser.should_upgrade() and self._should_upgrade()
+        wants_other = self.parser.should_upgrade()
+        self._is_handshake = wants_other and self._should_upgrade()
+        if wants_other and not self._is_handshake and _has_body(named):
+            # llhttp takes what follows for the other protocol's, and we would take it for the next
+            # request, where whoever passed it on to us takes it for this one's body.
+            self._refuse(400, "A request with a body cannot ask for another protocol (Upgrade).")
+            raise Malformed
         if not self._is_handshake:
             self._begin(scope, keep_alive=version != "1.0" and self.parser.should_keep_alive())
         self._place = "body"

@@ -10,6 +10,7 @@ from inferno.registry import planning
 from inferno.registry.compiling import possible
 from inferno.registry.deadline import Deadline
 from inferno.registry.entries import ID, METADATA
+from inferno.registry.examining import Examiner
 from inferno.registry.finding import parse
 from tests.contract.registry.corner import Corner
 
@@ -65,6 +66,8 @@ def test_what_is_rare_names_the_entries(corner: Corner, monkeypatch: pytest.Monk
     ):
         parts = possible(parse(filter_))
         plan = corner.run(
-            planning.Planner(corner.database).plan(parts, None, Deadline(), is_in_order=False)
+            planning.Planner(corner.database, Examiner()).plan(
+                parts, None, Deadline(), is_in_order=False
+            )
         )
         assert (plan.named == [8]) is is_few

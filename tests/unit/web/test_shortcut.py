@@ -195,6 +195,22 @@ async def test_what_follows_that_is_no_request_ends_the_connection() -> None:
     assert received.count(b"HTTP/1.1") <= 1
 
 
+@pytest.mark.parametrize("path", ["/short", "/else"])
+async def test_a_body_behind_an_upgrade_is_no_request(path: str) -> None:
+    """Proxies that let `Upgrade` pass take it for a body; what it says must not be done."""
+    inner = b"GET /else HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    message = post(path, "Connection: Upgrade", "Upgrade: h2c", body=inner)
+    received = await answered(Answering(), message.removesuffix(inner), inner)
+    assert received.startswith(b"HTTP/1.1 400")
+    assert received.count(b"HTTP/1.1") == 1
+
+
+async def test_an_upgrade_without_a_body_is_left_aside() -> None:
+    message = post("/else", "Connection: Upgrade", "Upgrade: h2c", body=b"")
+    received = await answered(Answering(), message, post("/short", LAST))
+    assert received.count(b"HTTP/1.1 200") == 2
+
+
 async def test_a_client_that_leaves_is_noticed() -> None:
     shortcut = Answering()
     async with served(shortcut) as connect:
