@@ -47,6 +47,9 @@ CROWDED_SECONDS = 1.0
 """In which a connection too many has to say something, to hear that it is."""
 
 
+STALLED_SECONDS = 60.0
+"""In which a client has to take some of what waits for it, where that is much, or the last."""
+
 WHOLE_BYTES = 256 * 1024
 """Of a body that is waited for before anybody serves its request."""
 
@@ -118,6 +121,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._now = time.monotonic()  # when bytes arrived last, or the connection did
         self._deadline: float | None = None
         self._idle_until: float | None = None
+        self._stalled_until: float | None = None
         self._answering: Cycle | None = None  # the newest request is `cycle`
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -299,6 +303,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def resume_writing(self) -> None:
         """The client takes more again."""
         super().resume_writing()
+        self._stalled_until = None
         if self._answering is not None and self._answering.passage is not None:
             self._answering.passage.writable()
 
@@ -324,12 +329,22 @@ class GuardedProtocol(HttpToolsProtocol):
             self._answering.passage.expire(now)
         if self._idle_until is not None and now >= self._idle_until:
             self.transport.close()
+        self._expire_stalled(now)
         if self._deadline is None or now < self._deadline or self.flow.read_paused:
             return
         if self._place == "head":
             self._refuse(408, "The request's head did not arrive in time.")
         else:
             self.transport.close()
+
+    def _expire_stalled(self, now: float) -> None:
+        """Hang up on a client that takes nothing any more: it would be waited for without end."""
+        if not self.flow.write_paused and not self.transport.is_closing():
+            self._stalled_until = None
+        elif self._stalled_until is None:
+            self._stalled_until = now + STALLED_SECONDS
+        elif now >= self._stalled_until:
+            self.transport.abort()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP."""

@@ -10,6 +10,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from inferno.core.errors import InfernoError
+from inferno.web import listener, protocol
 from inferno.web.cycle import Cycle
 from inferno.web.door import SECURITY_HEADERS, Door, headers_for_all, lines_for_all
 from inferno.web.exchange import NAMED, ClientDisconnected, Exchange, Header
@@ -96,12 +97,12 @@ class Kept:
 @asynccontextmanager
 async def served(shortcut: Answering) -> AsyncIterator[Client]:
     listening = bind("127.0.0.1", 0)
-    listener = Listener(
+    server = Listener(
         shortcut.app, grace=1, limits=ConnectionLimits(), render=render, shortcut=shortcut
     )
     stop = asyncio.Event()
-    serving = asyncio.ensure_future(listener.run_on(listening, stop))
-    await listener.answering.wait()
+    serving = asyncio.ensure_future(server.run_on(listening, stop))
+    await server.answering.wait()
 
     async def connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection(*listening.getsockname())
@@ -242,6 +243,21 @@ async def test_whoever_does_not_read_is_served_by_the_app() -> None:
         writer.write(post("/short", LAST))
         assert (await reader.read()).endswith(b"app:{}")
         assert len(shortcut.bodies) == 1
+        writer.close()
+
+
+@pytest.mark.parametrize("fields", [[], [LAST]], ids=["it waits", "it is closed"])
+async def test_whoever_takes_nothing_any_more_is_hung_up_on(
+    fields: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "STALLED_SECONDS", 0.1)
+    monkeypatch.setattr(listener, "TICK_SECONDS", 0.05)
+    async with served(Answering()) as connect:
+        reader, writer = await connect()
+        writer.write(post("/large", *fields))
+        await asyncio.sleep(0.5)
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await reader.readexactly(20_000_000)
         writer.close()
 
 
