@@ -13,7 +13,7 @@ import http
 import secrets
 import time
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -25,6 +25,7 @@ from inferno.core.errors import InvalidRequest
 from inferno.web.cycle import Cycle
 from inferno.web.door import SECURITY_HEADERS, Render
 from inferno.web.exchange import NAMED
+from inferno.web.offers import behind, has_body
 from inferno.web.places import Places
 
 
@@ -75,11 +76,6 @@ class Shortcut(Protocol):
         """
 
 
-def _has_body(named: Mapping[bytes, bytes]) -> bool:
-    """Return whether a request says that it has a body (RFC 9112, 6)."""
-    return b"transfer-encoding" in named or named.get(b"content-length", b"0").strip(b"0") != b""
-
-
 class Malformed(Exception):
     """A request was refused while it was parsed; no more of it is read."""
 
@@ -118,6 +114,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._unused_bytes = 0  # received since the last head, piece of a body, or request
         self._arrived = 0  # together with what a head may be in that began before: none is larger
         self._is_handshake = False  # whether the request asks for a WebSocket, and there are some
+        self._declines = False  # whether it offers another protocol, and its body has to follow
         self._now = time.monotonic()  # when bytes arrived last, or the connection did
         self._deadline: float | None = None
         self._idle_until: float | None = None
@@ -153,7 +150,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._now = time.monotonic()
         self._arrived = len(data) + (self._arrived if self._place == "head" else 0)
         self._unused_bytes += len(data)
-        super().data_received(data)
+        self._parse(data)
         if self._is_whole:
             self._serve_awaited()  # not in the parser, which takes every error for the client's
         elif self._unused_bytes > self._limits.header_bytes:
@@ -161,6 +158,24 @@ class GuardedProtocol(HttpToolsProtocol):
         elif self._deadline is None and self._is_idle:
             # Empty lines before a request are not the request yet.
             self._expect_within(self._limits.header_seconds)
+
+    def _parse(self, data: bytes) -> None:
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserError:
+                self.send_400_response("Invalid HTTP request received.")
+            except httptools.HttpParserUpgrade as offer:
+                if self._is_handshake:
+                    self.handle_websocket_upgrade()
+                    return
+                if self._declines:
+                    self._declines = False
+                    self.parser = behind(self.headers, self)
+                data = data[offer.args[0] :]
+                if data:
+                    continue
+            return
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -200,11 +215,7 @@ class GuardedProtocol(HttpToolsProtocol):
         scope["method"] = self.parser.get_method().decode("ascii")
         wants_other = self.parser.should_upgrade()
         self._is_handshake = wants_other and self._should_upgrade()
-        if wants_other and not self._is_handshake and _has_body(named):
-            # llhttp takes what follows for the other protocol's, and we would take it for the next
-            # request, where whoever passed it on to us takes it for this one's body.
-            self._refuse(400, "A request with a body cannot ask for another protocol (Upgrade).")
-            raise Malformed
+        self._declines = wants_other and not self._is_handshake and has_body(named)
         if not self._is_handshake:
             self._begin(scope, keep_alive=version != "1.0" and self.parser.should_keep_alive())
         self._place = "body"
@@ -268,6 +279,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is complete; what its answer takes is not the client's fault."""
+        if self._declines:
+            return  # for llhttp only: its body is to come
         self._place = "between"
         self._unused_bytes = 0
         self._deadline = None

@@ -196,20 +196,43 @@ async def test_what_follows_that_is_no_request_ends_the_connection() -> None:
     assert received.count(b"HTTP/1.1") <= 1
 
 
-@pytest.mark.parametrize("path", ["/short", "/else"])
-async def test_a_body_behind_an_upgrade_is_no_request(path: str) -> None:
-    """Proxies that let `Upgrade` pass take it for a body; what it says must not be done."""
-    inner = b"GET /else HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-    message = post(path, "Connection: Upgrade", "Upgrade: h2c", body=inner)
-    received = await answered(Answering(), message.removesuffix(inner), inner)
-    assert received.startswith(b"HTTP/1.1 400")
-    assert received.count(b"HTTP/1.1") == 1
+OFFER = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAEAAEAA")
+INNER = b"GET /inner HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize("path", ["/short", "/declined", "/else"])
+@pytest.mark.parametrize("cut", [0, 10, len(INNER)])
+async def test_a_body_behind_an_offer_is_a_body(path: str, cut: int) -> None:
+    """Proxies that let `Upgrade` pass take it for one; what it says must not be done."""
+    message = post(path, *OFFER, body=INNER)
+    at = len(message) - len(INNER) + cut
+    shortcut = Answering()
+    received = await answered(shortcut, message[:at], message[at:] + post("/else", LAST, body=b"."))
+    assert received.count(b"HTTP/1.1 200") == 2
+    assert received.endswith(b"app:.")
+    assert INNER in (received if path != "/short" else shortcut.bodies)
+
+
+async def test_a_chunked_body_behind_an_offer_is_a_body() -> None:
+    head = b"POST /else HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+    head += "".join(f"{line}\r\n" for line in OFFER).encode()
+    chunks = b"\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(INNER), INNER)
+    received = await answered(Answering(), head + chunks + post("/short", LAST))
+    assert received.count(b"HTTP/1.1 200") == 2
+    assert b"app:" + INNER in received
+
+
+async def test_many_offers_that_come_together() -> None:
+    messages = post("/short", *OFFER, body=b"{}") * 50 + post("/else", LAST, body=b"last")
+    received = await answered(Answering(), messages)
+    assert received.count(b"HTTP/1.1 200") == 51
+    assert received.endswith(b"app:last")
 
 
 async def test_an_upgrade_without_a_body_is_left_aside() -> None:
-    message = post("/else", "Connection: Upgrade", "Upgrade: h2c", body=b"")
-    received = await answered(Answering(), message, post("/short", LAST))
-    assert received.count(b"HTTP/1.1 200") == 2
+    message = post("/else", *OFFER, body=b"")
+    received = await answered(Answering(), message + post("/else"), post("/short", LAST))
+    assert received.count(b"HTTP/1.1 200") == 3
 
 
 async def test_a_client_that_leaves_is_noticed() -> None:
