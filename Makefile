@@ -38,7 +38,7 @@ serve: $(VENV)/.runtime ## set up and serve; ARGS="--port 9000" are options of `
 
 test: packages $(VENV)/.development ## run every check and test
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist worksteal
 
 lint: $(VENV)/.development ## check style, types and imports
 	$(BIN)/ruff check --quiet
